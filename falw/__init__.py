@@ -1,0 +1,60 @@
+"""Machine unlearning when the data to be forgotten is long-tailed: the package behind the book.
+
+Names follow the paper, spelled out:
+
+====================  ===========================  ====================================================================
+paper                 here                         what it is
+====================  ===========================  ====================================================================
+theta_o               original                     the model trained on everything
+theta_*               retrain                      the model trained without the forget set: the gold standard
+theta_u               unlearned                    what a method makes of the original
+D_f, D_r, D_val       split.forget, .retain, .val  index tensors into the training images
+p_i                   p_true                       probability of the true class
+mu_c, sigma_c         ClassStats.mean, .std        of p_true over unseen images of a class
+z_i                   z_score                      how far a forgotten sample is from unseen ones (Eq. 5)
+w_i                   forgetting_weight            the weight of a forgotten sample (Eqs. 5 and 7)
+B_i                   balance_factor               more sensitive for rare classes (Eq. 6)
+N_{f,c}               split.forget_counts          forgotten images of a class
+gamma                 gamma                        exponent of the power law of the forget set
+tau                   tau                          exponent of the balance factor
+tau_i                 tol                          tolerance of Definition 1
+====================  ===========================  ====================================================================
+
+Names are loaded when they are first used, so `import falw` costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "split": ["Split", "long_tailed_split", "power_law_counts", "groups"],
+    "weights": [
+        *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
+        *["beta_fit", "beta_weight", "FaLW"],
+    ],
+    "metrics": [
+        *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
+        *["tow", "kl_divergence", "js_divergence"],
+    ],
+    "models": ["MODELS", "Normalize", "Network", "create", "reset"],
+    "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
+    "train": ["Config", "Objective", "fit", "train_original", "predict"],
+    "methods": ["METHODS", "Method", "Task", "find_method", "unlearn"],
+    "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions", "table"],
+    "plots": [],
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_MODULE)  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    if name in _MODULE:
+        return getattr(importlib.import_module(f"falw.{_MODULE[name]}"), name)
+    if name in _HOME:
+        return importlib.import_module(f"falw.{name}")
+    raise AttributeError(f"module 'falw' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_HOME]

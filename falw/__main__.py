@@ -1,0 +1,142 @@
+"""The command line: python -m falw run | table | methods | datasets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a wrong argument, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"falw: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    main = Parser(prog="python -m falw", description="Machine unlearning with long-tailed forget sets.")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    run = commands.add_parser("run", help="run methods on a setting and print the table")
+    run.set_defaults(act=_run)
+    run.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
+    run.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
+    run.add_argument("--ratio", type=float, default=0.3, help="share of the training images to forget")
+    run.add_argument("--gamma", type=float, default=0.5, help="exponent of the power law of the forget set")
+    run.add_argument("--methods", default="all", help="all, or names joined by commas")
+    run.add_argument("--seeds", default="1", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
+    run.add_argument("--out", required=True, type=Path, help="folder of the records; what is there is not run again")
+    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    run.add_argument("--root", type=Path, help="folder of the data sets on disk")
+    run.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
+    run.add_argument("--classes", type=int, help="keep the first CLASSES classes")
+    run.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
+    run.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
+    run.add_argument("--data-seed", type=int, default=0, help="seed of the data set itself")
+    run.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
+    run.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
+    run.add_argument("--lr", type=float, help="learning rate of the unlearning methods")
+    run.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
+
+    table = commands.add_parser("table", help="print the table of a folder of records")
+    table.set_defaults(act=_table)
+    table.add_argument("out", type=Path, metavar="FOLDER")
+    for command in (run, table):
+        command.add_argument("--format", default="md", help="md, csv or json")
+
+    commands.add_parser("methods", help="list the methods").set_defaults(act=_methods)
+    commands.add_parser("datasets", help="list the data sets").set_defaults(act=_datasets)
+    return main
+
+
+def _run(args: argparse.Namespace) -> None:
+    from falw import bench
+
+    _format(args.format)
+    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap", "data_seed")
+    chosen = {name: getattr(args, name) for name in names}
+    settings = [bench.Setting(seed=seed, **chosen) for seed in _seeds(args.seeds)]
+    given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
+    records = bench.run(
+        settings,
+        args.methods,
+        args.out,
+        root=args.root,
+        device=args.device,
+        jobs=args.jobs,
+        progress=True,
+        original_epochs=args.original_epochs,
+        **given,
+    )
+    _print(records, args.format)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise ValueError(f"seeds '{text}' is neither a number from 1 up nor a list like 4,5,6")
+    return seeds
+
+
+def _format(name: str):
+    from falw.report import FORMATS
+
+    if name not in FORMATS:
+        raise ValueError(f"unknown format '{name}'; choose one of: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _print(records: list[dict], form: str) -> None:
+    from falw.report import table
+
+    print(_format(form)(table(records)))
+
+
+def _table(args: argparse.Namespace) -> None:
+    from falw import bench
+
+    _format(args.format)
+    _print(bench.read_records(args.out), args.format)
+
+
+def _methods(args: argparse.Namespace) -> None:
+    from falw.methods import ALIASES, METHODS
+
+    for name, method in METHODS.items():
+        also = "".join(f" (also {alias})" for alias, of in ALIASES.items() if of == name)
+        print(f"{name:12} {method.summary}{also}")
+
+
+def _datasets(args: argparse.Namespace) -> None:
+    from falw.data import DATASETS
+
+    for name, row in DATASETS.items():
+        print(f"{name:14} {row.summary}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command: 0 done, 1 failed on the way, 2 asked for something that is not there. Errors take one line."""
+    try:
+        args = parser().parse_args(argv)
+        args.act(args)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"falw: {error}", file=sys.stderr)
+        return 2
+    except (OSError, FloatingPointError) as error:
+        print(f"falw: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("falw: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Scores from probabilities. No model enters here: `predict` has turned it into arrays once, and the rest is arithmetic.
+
+Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities and deviations are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Part(NamedTuple):
+    """What a model says about one part of the data."""
+
+    p: Tensor  # (n, C) softmax probabilities, float32
+    y: Tensor  # (n,) int64 true labels
+
+    @property
+    def p_true(self) -> Tensor:
+        """Probability of the true class, (n,)."""
+        return self.p.gather(1, self.y[:, None])[:, 0]
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the most probable class is the true one, (n,) bool."""
+        return self.p.argmax(1) == self.y
+
+
+class Predictions(NamedTuple):
+    """A model as arrays: its probabilities on the four parts of a split."""
+
+    forget: Part
+    retain: Part
+    val: Part
+    test: Part
+
+
+class Scores(NamedTuple):
+    """The paper's four numbers, in percent."""
+
+    fa: float
+    ra: float
+    ta: float
+    mia: float
+
+
+def accuracy(part: Part) -> float:
+    """Top-1 accuracy in percent; NaN for an empty part."""
+    return 100 * part.correct.double().mean().item()
+
+
+def score(pred: Predictions) -> Scores:
+    """Forgetting, retain and test accuracy, and membership inference by correctness. Source: section 6.1.
+
+    MIA is the share of the forget set that an attacker calls "never seen" when all they know of an image is whether
+    the model gets it right, having learnt on retain (members) and test images (non-members). A classifier on one
+    yes-or-no feature can only take it as it is or the other way round, so MIA is 100 - FA while RA > TA, else FA.
+    97 of the paper's 131 distinct rows are 100 - FA. `audit` has the attacks that look at the probabilities.
+    """
+    fa, ra, ta = accuracy(pred.forget), accuracy(pred.retain), accuracy(pred.test)
+    return Scores(fa, ra, ta, mia=100 - fa if ra > ta else fa)
+
+
+def gap(scores: Scores, retrain: Scores) -> float:
+    """Avg. Gap: mean over the four scores of the distance to Retrain, in points. Source: section 6.1."""
+    return sum(abs(s - r) for s, r in zip(scores, retrain, strict=True)) / len(scores)
+
+
+def by_group(part: Part, groups: dict[str, Tensor]) -> dict[str, float]:
+    """Accuracy in percent within each group of classes, every image counting once; NaN for an empty group."""
+    return {name: accuracy(select(part, torch.isin(part.y, classes))) for name, classes in groups.items()}
+
+
+def select(part: Part, chosen: Tensor) -> Part:
+    """The images of a part for which `chosen` (n,) holds."""
+    return Part(part.p[chosen], part.y[chosen])
+
+
+def deviation(unlearned: Part, retrain: Part) -> Tensor:
+    """Signed unlearning deviation of each sample, p_unlearned - p_retrain of the true class, (n,) in [-1, 1].
+
+    Above 0 is under-forgetting, below 0 over-forgetting. Raises ValueError if the two parts hold other samples.
+    Source: Definition 1.
+    """
+    if not torch.equal(unlearned.y, retrain.y):
+        raise ValueError("the two models were evaluated on other samples: compare models of one setting and one seed")
+    return unlearned.p_true - retrain.p_true
+
+
+def deviation_shares(difference: Tensor, tol: float = 0.1) -> dict[str, float]:
+    """Percent of samples that Definition 1 calls under, faithful and over, for deviations (n,) and tolerance tol.
+
+    Departure: the paper calls the tolerance tau_i and gives no value; tau is the balance exponent here. Two Retrain
+    models that differ in their seed only are far from 100 % faithful, so print that floor beside every share.
+    """
+    under, over = difference > tol, difference < -tol
+    shares = {"under": under, "faithful": ~(under | over), "over": over}
+    return {name: 100 * s.double().mean().item() for name, s in shares.items()}
+
+
+def tow(scores: Scores, retrain: Scores) -> float:
+    """Tug-of-war: the product over FA, RA, TA of 1 - |accuracy - Retrain's|, in [0, 1]; 1 is Retrain.
+
+    Source: Zhao et al. 2024 (RUM), which the paper cites.
+    """
+    result = 1.0
+    for mine, theirs in zip(scores[:3], retrain[:3], strict=True):
+        result *= 1 - abs(mine - theirs) / 100
+    return result
+
+
+def kl_divergence(p: Tensor, q: Tensor, floor: float = 1e-12) -> Tensor:
+    """KL(p || q) of each row in nats, (n, C), (n, C) -> (n,); probabilities of q below `floor` count as `floor`."""
+    p, q = p.double(), q.double().clamp(min=floor)
+    return (torch.special.xlogy(p, p) - p * q.log()).sum(1)
+
+
+def js_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of each row in nats, in [0, ln 2]: (n, C), (n, C) -> (n,)."""
+    middle = (p.double() + q.double()) / 2
+    return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2

@@ -1,0 +1,125 @@
+"""Arrays and records as pictures. Every function draws on the axes it is given, or on new ones, and returns them.
+
+Nothing is trained or computed here beyond means and counts, so a figure never runs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from falw.metrics import Part, Scores
+from falw.split import Split, groups
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures.
+COLOURS = {
+    "original": "#999999",
+    "retrain": "#000000",
+    "noise floor": "#666666",
+    "ft": "#56B4E9",
+    "rl": "#E69F00",
+    "ga": "#CC79A7",
+    "salun": "#0072B2",
+    "falw": "#D55E00",
+    "rl+falw": "#009E73",
+    "test images": "#56B4E9",
+}
+GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
+
+
+def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
+    """The axes given, or those of a new figure of width x height inches."""
+    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def colour(name: str) -> str | None:
+    """The colour of a model, None (the next in the cycle) for one without."""
+    return COLOURS.get(name)
+
+
+def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
+    """One row of images a class: x uint8 (n, c, h, w), y (n,)."""
+    ax = axes(ax, 0.55 * per_class + 0.8, 0.55 * len(classes) + 0.2)
+    rows = [torch.cat(list(x[y == c][:per_class]), dim=2) for c in classes]
+    ax.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    side = x.shape[2]
+    ax.set_xticks([])
+    ax.set_yticks([side * (k + 0.5) for k in range(len(classes))], [f"class {c}" for c in classes])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def class_counts(split: Split, ax: Axes | None = None) -> Axes:
+    """How many images of each class are forgotten, classes by rank and coloured by group."""
+    ax = axes(ax)
+    for name, members in groups(split).items():
+        ax.bar(split.rank[members], split.forget_counts[members], color=GROUP_COLOURS[name], label=name, width=0.9)
+    ax.set(xlabel="class, by rank", ylabel="images to forget")
+    ax.legend(title="group", frameon=False)
+    return ax
+
+
+def probability_histogram(parts: Mapping[str, Part], ax: Axes | None = None, bins: int = 20) -> Axes:
+    """Distribution of the true class's probability under several models, as outlines that can be compared."""
+    ax = axes(ax)
+    edges = np.linspace(0, 1, bins + 1)
+    for name, part in parts.items():
+        share = np.full(len(part.y), 100 / max(len(part.y), 1))
+        ax.hist(part.p_true, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    ax.set(xlabel="probability of the true class", ylabel="share of images, %", xlim=(0, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+def score_bars(scores: Mapping[str, Scores], ax: Axes | None = None) -> Axes:
+    """The four scores of several models side by side."""
+    ax = axes(ax)
+    width = 0.8 / max(len(scores), 1)
+    places = np.arange(len(Scores._fields))
+    for k, (name, values) in enumerate(scores.items()):
+        ax.bar(places + (k - (len(scores) - 1) / 2) * width, values, width, color=colour(name), label=name)
+    ax.set_xticks(places, [field.upper() for field in Scores._fields])
+    ax.set(ylabel="%", ylim=(0, 105))
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: Axes | None = None) -> Axes:
+    """Signed deviation from Retrain of every forgotten sample; the band is what the tolerance calls faithful."""
+    ax = axes(ax)
+    ax.axvspan(-tol, tol, color="#dddddd", zorder=0)
+    for name, d in deviations.items():
+        share = np.full(len(d), 100 / len(d))
+        edges = np.linspace(-1, 1, 41)
+        ax.hist(d, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+    """Avg. Gap of each method in rows of `report.table`, with its deviation over seeds; the noise floor as a line."""
+    shown = [row for row in rows if row["method"] not in ("retrain", "noise floor")]
+    ax = axes(ax, height=0.36 * len(shown) + 1)
+    floor = [row["gap"]["mean"] for row in rows if row["method"] == "noise floor"]
+    names = [row["method"] for row in shown]
+    ax.barh(
+        names,
+        [row["gap"]["mean"] for row in shown],
+        xerr=[row["gap"]["sd"] or 0.0 for row in shown],
+        color=[colour(name) or "#777777" for name in names],
+        error_kw={"elinewidth": 1, "ecolor": "#444444"},
+    )
+    if floor:
+        ax.axvline(floor[0], color="black", linestyle="--", linewidth=1, label="noise floor")
+        ax.legend(frameon=False)
+    ax.invert_yaxis()
+    ax.set(xlabel="Avg. Gap to Retrain, points", xlim=(0, None))
+    return ax

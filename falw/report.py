@@ -1,0 +1,118 @@
+"""Records as tables: rows of means, deviations and gaps, printed as Markdown, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from falw.bench import ORIGINAL, RETRAIN
+from falw.methods import METHODS
+from falw.metrics import Scores, gap
+
+Row = dict[str, Any]
+
+
+def table(records: list[dict[str, Any]]) -> list[Row]:
+    """Rows of the paper's kind: a method's four scores, gaps to Retrain and seconds, mean and deviation over seeds.
+
+    A row is {"setting", "method", "seeds", "fa": {"mean", "sd", "gap"}, "ra", "ta", "mia", "gap": {"mean", "sd"},
+    "seconds": {"mean", "sd"}}. sd is None for one seed. A gap is the mean over seeds of the distance to the Retrain of
+    the same seed. The row "noise floor" is a second Retrain, trained from another seed, against the first.
+    """
+    groups_: dict[str, dict[str, dict[tuple, dict]]] = {}
+    for record in records:
+        setting = {k: v for k, v in record["setting"].items() if k not in ("seed", "data_seed")}
+        floor = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
+        name = "noise floor" if floor else record["method"]
+        seeds = (record["setting"]["seed"], record["setting"]["data_seed"])
+        groups_.setdefault(json.dumps(setting, sort_keys=True), {}).setdefault(name, {})[seeds] = record
+    first = [RETRAIN, "noise floor", ORIGINAL]
+    order = {name: place for place, name in enumerate([*first, *(m for m in METHODS if m not in first)])}
+    return [
+        _row(json.loads(setting), name, methods[name], methods.get(RETRAIN, {}))
+        for setting, methods in sorted(groups_.items())
+        for name in sorted(methods, key=lambda n: order.get(n, len(order)))
+    ]
+
+
+def _row(setting: dict, name: str, records: dict[tuple, dict], retrain: dict[tuple, dict]) -> Row:
+    scores = {seed: Scores(**r["scores"]) for seed, r in sorted(records.items())}
+    reference = {seed: Scores(**r["scores"]) for seed, r in retrain.items()}
+    paired = [seed for seed in scores if seed in reference]
+    row: Row = {"method": name, "setting": setting, "seeds": len(scores)}
+    for k in Scores._fields:
+        distances = [abs(getattr(scores[s], k) - getattr(reference[s], k)) for s in paired]
+        row[k] = {**_mean_sd([getattr(v, k) for v in scores.values()]), "gap": _mean_sd(distances)["mean"]}
+    row["gap"] = _mean_sd([gap(scores[s], reference[s]) for s in paired])
+    row["seconds"] = _mean_sd([r["seconds"] for r in records.values()])
+    return row
+
+
+def _mean_sd(values: list[float]) -> dict[str, float | None]:
+    mean = statistics.fmean(values) if values else None
+    return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def describe(setting: dict[str, Any]) -> str:
+    """A setting in one line, naming only what is not left to the data set."""
+    named = {k: v for k, v in setting.items() if v is not None and k not in ("dataset", "model")}
+    usual = {"cap": "spill"}
+    rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in named.items() if usual.get(k) != v)
+    return f"{setting['dataset']}, {setting['model']}, {rest}"
+
+
+COLUMNS = {"fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "gap": "Avg. Gap", "seconds": "seconds"}
+
+
+def to_markdown(rows: list[Row]) -> str:
+    """One table a setting: mean ± standard deviation over seeds, in brackets the mean distance to Retrain."""
+    lines: list[str] = []
+    for setting in unique([row["setting"] for row in rows]):
+        of_setting = [row for row in rows if row["setting"] == setting]
+        seeds = max(row["seeds"] for row in of_setting)
+        plural = "s" if seeds > 1 else ""
+        lines += ["", f"**{describe(setting)}** ({seeds} seed{plural})", ""]
+        lines += ["| method | " + " | ".join(COLUMNS.values()) + " |", "| :-- |" + " --: |" * len(COLUMNS)]
+        for row in of_setting:
+            lines.append(f"| {row['method']} | " + " | ".join(_text(row[k], k) for k in COLUMNS) + " |")
+    return "\n".join(lines[1:])
+
+
+def _text(value: dict[str, float | None], column: str) -> str:
+    if value["mean"] is None:
+        return "–"
+    digits = 1 if column == "seconds" else 2
+    text = f"{value['mean']:.{digits}f}" + ("" if value["sd"] is None else f" ± {value['sd']:.{digits}f}")
+    return text if value.get("gap") is None else f"{text} ({value['gap']:.2f})"
+
+
+def to_csv(rows: list[Row]) -> str:
+    """One line a row, method first; columns fa_mean, fa_sd, fa_gap, ..., then the setting."""
+    out = io.StringIO()
+    flat = [_flat(row) for row in rows]
+    writer = csv.DictWriter(out, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue().rstrip("\n")
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    scores = {f"{k}_{part}": value for k in COLUMNS for part, value in row[k].items()}
+    return {"method": row["method"], "seeds": row["seeds"], **scores, **row["setting"]}
+
+
+def to_json(rows: list[Row]) -> str:
+    """The rows as they are."""
+    return json.dumps(rows, indent=1)
+
+
+FORMATS: dict[str, Callable[[list[Row]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
+
+
+def unique(items: list[Any]) -> list[Any]:
+    """The items without repeats, in order; they need not be hashable."""
+    return [item for i, item in enumerate(items) if item not in items[:i]]

@@ -1,0 +1,130 @@
+"""Which training images are forgotten, which are retained, and which are held out.
+
+Everything here is counting. A split is three disjoint index tensors into the training set; no image is copied, and no
+label is marked. Splits are drawn with a CPU generator, so the same seed gives the same split on every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CAPS = ("spill", "water-filling")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Disjoint int64 indices into the training images, and how the forget set is spread over the classes."""
+
+    forget: Tensor  # (n_f,) D_f, ascending
+    retain: Tensor  # (n_r,) D_r, ascending
+    val: Tensor  # (n_v,) D_val, ascending; unseen by the Original model too
+    forget_counts: Tensor  # (C,) N_{f,c}: how many images of each class are forgotten
+    rank: Tensor  # (C,) place of each class in the power law, 0 for the head class
+
+
+def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill") -> Tensor:
+    """Counts proportional to k**-gamma for ranks k = 1..C, kept within what each class has, summing to `total`.
+
+    caps: (C,) images available at each rank -> (C,) int64, by largest remainder, so the sum is exact.
+    `cap` says who takes what a full class cannot give: under "spill" the next rank does (a surplus that the last rank
+    cannot take starts again at the head); under "water-filling" all classes that still have room do, in proportion.
+    Raises ValueError for a total outside 0..caps.sum(), a negative or infinite gamma, an unknown rule.
+
+    Source: section 3. The paper does not state the rule; "spill" is inferred from the Retrain rows of its Table 2.
+    """
+    caps = torch.as_tensor(caps, dtype=torch.float64)
+    if not 0 <= total <= int(caps.sum()):
+        raise ValueError(f"cannot forget {total} of {int(caps.sum())} images: lower ratio or val")
+    if not 0 <= gamma < float("inf"):
+        raise ValueError(f"gamma {gamma} is not a number from 0 up: 0 is balanced, the paper goes to 2")
+    if cap not in CAPS:
+        raise ValueError(f"unknown cap rule '{cap}'; choose one of: {', '.join(CAPS)}")
+    law = torch.arange(1, len(caps) + 1, dtype=torch.float64) ** -gamma
+    share = (_spill if cap == "spill" else _water_fill)(total, caps, law)
+    return _round_to_total(share, caps, total)
+
+
+def _spill(total: int, caps: Tensor, law: Tensor) -> Tensor:
+    wanted, given, carry = total * law / law.sum(), torch.zeros_like(law), 0.0
+    while True:
+        for k in range(len(caps)):
+            give = min(float(caps[k] - given[k]), float(wanted[k]) + carry)
+            carry += float(wanted[k]) - give
+            given[k] += give
+        if carry < 1e-6:  # with classes of one size a single pass is enough
+            return given
+        wanted = torch.zeros_like(wanted)
+
+
+def _water_fill(total: int, caps: Tensor, law: Tensor) -> Tensor:
+    full = caps == 0
+    while True:  # each round fills at least one more class, so it ends
+        level = (total - caps[full].sum()) / law[~full].sum().clamp(min=1e-300)
+        over = ~full & (level * law > caps)
+        if not over.any():
+            return torch.where(full, caps, level * law)
+        full |= over
+
+
+def _round_to_total(share: Tensor, caps: Tensor, total: int) -> Tensor:
+    """Largest remainder: round down, then hand the missing images to the largest fractions, earlier ranks first."""
+    counts = torch.floor(share + 1e-9)
+    fraction = torch.where(counts < caps, share - counts, -1.0)
+    order = torch.argsort(-(fraction * 1e9).round(), stable=True)  # equal fractions stay equal in floating point
+    counts[order[: total - int(counts.sum())]] += 1
+    return counts.long()
+
+
+def long_tailed_split(
+    y: Tensor,
+    ratio: float,
+    gamma: float,
+    val: float = 0.1,
+    seed: int = 0,
+    cap: str = "spill",
+    permute: bool = False,
+) -> Split:
+    """Hold out `val` of every class, then forget `ratio` of the rest with class counts along a power law.
+
+    y: (n,) training labels. ratio is a share of the images left after `val` is carved out, as in the paper's
+    experiments. Rank k is class k unless `permute` draws the ranks at random. The same seed gives the same split.
+    Raises ValueError when ratio is not inside (0, 1), val is not inside [0, 1), nothing would be forgotten or
+    nothing retained, and for what `power_law_counts` refuses. Source: section 3, "Long-tailed Settings".
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f"ratio {ratio} is outside (0, 1): it is the share of the training images to forget")
+    if not 0 <= val < 1:
+        raise ValueError(f"val {val} is outside [0, 1): it is the share of each class held out for validation")
+    y, generator = y.cpu(), torch.Generator().manual_seed(seed)
+    num_classes = int(y.max()) + 1
+    ranks = torch.randperm(num_classes, generator=generator) if permute else torch.arange(num_classes)
+
+    members = [torch.nonzero(y == c).flatten() for c in range(num_classes)]
+    members = [m[torch.randperm(len(m), generator=generator)] for m in members]
+    held_out = [round(val * len(m)) for m in members]
+    caps = torch.tensor([len(m) - v for m, v in zip(members, held_out, strict=True)])
+    total = round(ratio * int(caps.sum()))
+    if not 0 < total < int(caps.sum()):
+        what = "leaves nothing to retain: lower" if total else "forgets nothing: raise"
+        raise ValueError(f"ratio {ratio} of {int(caps.sum())} images {what} ratio, or use more images")
+
+    class_at = torch.argsort(ranks)  # rank -> class
+    counts = torch.empty_like(caps)
+    counts[class_at] = power_law_counts(total, caps[class_at], gamma, cap)
+    parts = zip(members, held_out, counts.tolist(), strict=True)
+    val_, forget, retain = zip(*((m[:v], m[v : v + k], m[v + k :]) for m, v, k in parts), strict=True)
+    ascending = (torch.cat(part).sort().values for part in (forget, retain, val_))
+    return Split(*ascending, forget_counts=counts, rank=ranks)
+
+
+def groups(split: Split) -> dict[str, Tensor]:
+    """Head, mid and tail classes: thirds by rank of the forget count (33/34/33 of 100), as class index tensors.
+
+    Source: section 3; the paper does not say where it cuts. Thirds agree with its Table 3.
+    """
+    order = torch.argsort(-split.forget_counts * len(split.rank) + split.rank)  # by count, then by rank
+    third = round(len(order) / 3)
+    return {"head": order[:third], "mid": order[third : len(order) - third], "tail": order[len(order) - third :]}

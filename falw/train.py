@@ -1,0 +1,360 @@
+"""The one loop. Training, retraining and every iterative unlearning method are this loop over another `Objective`.
+
+An objective is the paper's Formulation 1 as data: which batches, which targets, alpha times the forget loss with its
+weights, beta times the retain loss, a penalty, and a mask on what may move. `methods` builds objectives, this file runs
+them. Images stay uint8 on the device; everything random in an epoch is drawn from (seed, epoch) on the CPU before the
+epoch starts, so a run can be resumed without a stored generator and draws the same numbers on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from falw.data import Dataset, Images, augment
+from falw.metrics import Part, Predictions
+from falw.split import Split
+
+ORDER, AUGMENT, LABELS, FORGET_ORDER = range(4)  # independent streams of random numbers
+
+
+def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """A CPU generator for one purpose in one epoch."""
+    return torch.Generator().manual_seed(((seed * 100_003 + epoch) * 8 + stream) % 2**63)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How long, how fast and from which seed to train. The defaults are the paper's for unlearning (Appendix C.1).
+
+    lr is multiplied by `schedule`: "step" divides it by 10 at each of `milestones` (epochs), "cosine" takes it to 0,
+    "one-cycle" climbs for the first fifth and then falls to 0 along a cosine. crop is the padding in pixels of the
+    random crop (0 for none). precision: "auto", "float32", "bfloat16" or "float16". coefficient: a method's own number
+    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row.
+    """
+
+    epochs: int = 10
+    lr: float = 0.01
+    batch_size: int = 512
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "step"
+    milestones: tuple[int, ...] = ()
+    crop: int = 4
+    flip: bool = True
+    seed: int = 0
+    precision: str = "auto"
+    coefficient: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in {"epochs": 1, "batch_size": 1, "crop": 0, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} is too small: give a whole number from {least} up")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr {self.lr} is not a positive number")
+        for name, table in {"schedule": SCHEDULES, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in table:
+                raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(table)}")
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # JSON has lists
+
+
+def _half_cosine(t: float) -> float:
+    return (1 + math.cos(math.pi * t)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float, Config], float]] = {
+    "step": lambda t, c: 0.1 ** sum(t * c.epochs >= m for m in c.milestones),
+    "cosine": lambda t, c: _half_cosine(t),
+    "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
+}
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def precision_of(config: Config, device: torch.device) -> torch.dtype:
+    """The type of the convolutions. "auto": float32 on a CPU, bfloat16 where the GPU has it in hardware, else float16.
+
+    The hardware is asked for its capability: `torch.cuda.is_bf16_supported` says yes to emulation on a T4.
+    """
+    if config.precision != "auto":
+        return PRECISIONS[config.precision]  # type: ignore[return-value]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+class Step(NamedTuple):
+    """One step of an epoch: which images, what kind of batch, and how far into the whole run (0 to 1)."""
+
+    index: Tensor  # (b,) into the training images
+    kind: str  # "forget", "retain" or "both"
+    progress: float
+
+
+class Batch(NamedTuple):
+    """What an objective sees of a step."""
+
+    x: Tensor  # uint8 (b, c, h, w), augmented
+    y: Tensor  # (b,) true labels
+    forget: Tensor  # (b,) bool: in D_f
+    index: Tensor  # (b,) into the training images
+    epoch: int
+
+
+class Weight(Protocol):
+    """A weight per forgotten sample; `update` is called before each step that has forgotten samples."""
+
+    def update(self, model: Any, epoch: int) -> None: ...
+    def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor) -> Tensor: ...
+
+
+def cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
+    """-log p of the target, per sample: (b, C), (b,) -> (b,)."""
+    return -log_p.gather(1, target[:, None])[:, 0]
+
+
+def negative_cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
+    """log p of the target, per sample: its descent is ascent on the cross-entropy."""
+    return -cross_entropy(log_p, target)
+
+
+def own_label(batch: Batch) -> Tensor:
+    """The true label as the target."""
+    return batch.y
+
+
+def constant(value: float) -> Callable[[float], float]:
+    """A coefficient that does not change over the run."""
+    return lambda progress: value
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Formulation 1 (Eqs. 2 and 3): alpha * weight * forget loss, beta * retain loss, penalty; and what may move.
+
+    Called with logits (b, C) it gives the scalar to descend. `mask` names boolean tensors, True where a parameter may
+    change; it acts on the "update" (weights, momentum and decay: frozen entries keep their bits) or on the "gradient"
+    only (decay and momentum still move frozen entries), in "all" steps or in "forget" steps. `clip` bounds the
+    gradient's norm in forget steps. `normalise` divides the weights by their mean over the batch's forgotten samples.
+    """
+
+    batches: str = "union"
+    target: Callable[[Batch], Tensor] = own_label
+    forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    alpha: Callable[[float], float] = constant(1.0)
+    beta: float = 1.0
+    weight: Weight | None = None
+    normalise: bool = False
+    penalty: Callable[[nn.Module, float], Tensor] | None = None
+    mask: dict[str, Tensor] | None = None
+    mask_on: str = "update"
+    mask_steps: str = "all"
+    clip: float | None = None
+
+    def __call__(self, logits: Tensor, batch: Batch, progress: float = 0.0) -> Tensor:
+        log_p = logits.float().log_softmax(1)
+        own = cross_entropy(log_p, batch.y)
+        forget = self.alpha(progress) * self.forget_loss(log_p, self.target(batch))
+        if self.weight is not None:
+            w = self.weight((-own).exp().detach(), batch.y, own.detach())
+            if self.normalise:
+                w = w * batch.forget.sum() / (w * batch.forget).sum().clamp(min=1e-12)
+            forget = w * forget
+        # The only place that averages: forgotten and retained samples together, as in Algorithm 1.
+        return torch.where(batch.forget, forget, self.beta * own).mean()
+
+
+PASSES = {
+    "retain": ("retain",),
+    "forget": ("forget",),
+    "union": ("both",),
+    "sequential": ("forget", "retain"),
+}
+
+
+def epoch_steps(batches: str, split: Split, config: Config, epoch: int, every: int = 5) -> list[Step]:
+    """The steps of one epoch. The order of a subset is the order of the whole training set restricted to it.
+
+    "retain", "forget", "union": one pass over D_r, D_f or both mixed. "sequential": D_f, then D_r. "alternate": a pass
+    over D_r with a batch of D_f before every `every`-th step, counted over the whole run. The last batch of a pass may
+    be smaller.
+    """
+    if batches in PASSES:
+        parts = [(kind, index) for kind in PASSES[batches] for index in _one_pass(kind, split, config, epoch, ORDER)]
+        total = len(parts) * config.epochs
+        return [Step(index, kind, (epoch * len(parts) + k) / total) for k, (kind, index) in enumerate(parts)]
+    assert batches == "alternate", batches
+    retain = _one_pass("retain", split, config, epoch, ORDER)
+    per_pass = len(_one_pass("forget", split, config, 0, FORGET_ORDER))
+    steps, total = [], len(retain) * config.epochs
+    for t, index in enumerate(retain, start=epoch * len(retain)):
+        if t % every == 0:  # an endless iterator over D_f, of which this step takes batch t / every
+            turn, place = divmod(t // every, per_pass)
+            steps.append(Step(_one_pass("forget", split, config, turn, FORGET_ORDER)[place], "forget", t / total))
+        steps.append(Step(index, "retain", t / total))
+    return steps
+
+
+def _one_pass(kind: str, split: Split, config: Config, epoch: int, stream: int) -> list[Tensor]:
+    chosen = {"retain": split.retain, "forget": split.forget, "both": torch.cat([split.forget, split.retain])}[kind]
+    member = torch.zeros(len(split.forget) + len(split.retain) + len(split.val), dtype=torch.bool)
+    member[chosen] = True
+    order = torch.randperm(len(member), generator=generator(config.seed, epoch, stream))
+    parts = list(order[member[order]].split(config.batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:  # batch norm cannot train on one image
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+class Draws(NamedTuple):
+    """The random crop and flip of every training image in one epoch, on the data's device."""
+
+    dy: Tensor
+    dx: Tensor
+    flip: Tensor
+
+
+def draw_augmentation(n: int, config: Config, epoch: int, device: torch.device) -> Draws:
+    """Drawn for all n images, so an image is cropped alike whichever others are trained on beside it."""
+    g = generator(config.seed, epoch, AUGMENT)
+    dy, dx = torch.randint(0, 2 * config.crop + 1, (2, n), generator=g)
+    flip = torch.randint(0, 2, (n,), generator=g).bool() & config.flip
+    return Draws(dy.to(device), dx.to(device), flip.to(device))
+
+
+def load_batch(images: Images, index: Tensor, draws: Draws, config: Config, forget: Tensor, epoch: int) -> Batch:
+    """The images at `index`, augmented, with what an objective needs to know of them."""
+    x = augment(images.x[index], draws.dy[index], draws.dx[index], draws.flip[index], config.crop)
+    return Batch(x, images.y[index], forget[index], index, epoch)
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    split: Split,
+    objective: Objective,
+    config: Config,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
+
+    `on_epoch(epoch, model)` is called after each epoch. Nothing in an epoch waits for the device.
+    """
+    images, device = data.train, data.train.x.device
+    dtype = precision_of(config, device)
+    model.to(device, memory_format=torch.channels_last)
+    params = dict(model.named_parameters())
+    optimizer = torch.optim.SGD(
+        params.values(),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    forget = torch.zeros(len(images.y), dtype=torch.bool)
+    forget[split.forget] = True
+    forget = forget.to(device)
+    freeze = Freeze(params, objective.mask) if objective.mask is not None else None
+
+    for epoch in range(config.epochs):
+        model.train()
+        draws = draw_augmentation(len(images.y), config, epoch, device)
+        for index, kind, progress in epoch_steps(objective.batches, split, config, epoch):
+            batch = load_batch(images, index.to(device, non_blocking=True), draws, config, forget, epoch)
+            with autocast:
+                if objective.weight is not None and kind != "retain":
+                    objective.weight.update(model, epoch)
+                logits = model(batch.x)
+            loss = objective(logits, batch, progress)
+            if objective.penalty is not None:
+                loss = loss + objective.penalty(model, progress)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            masked = freeze is not None and (objective.mask_steps == "all" or kind == "forget")
+            if masked and objective.mask_on == "gradient":
+                freeze.gradient()
+            if objective.clip is not None and kind == "forget":
+                nn.utils.clip_grad_norm_(params.values(), objective.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * SCHEDULES[config.schedule](progress, config)
+            scaler.step(optimizer)
+            scaler.update()
+            if masked and objective.mask_on == "update":
+                freeze.restore()
+        if on_epoch is not None:
+            on_epoch(epoch, model)
+    return model
+
+
+class Freeze:
+    """Holds the masked entries of a model: in the gradient, or bit for bit after a step.
+
+    A mask on the gradient alone lets weight decay and momentum move every frozen entry, which is what the reference
+    code did until 2026; `restore` puts the entries back whatever moved them.
+    """
+
+    def __init__(self, params: dict[str, nn.Parameter], mask: dict[str, Tensor]):
+        self.params = list(params.values())
+        self.free = [mask[name].to(p) for name, p in params.items()]
+        self.kept = [p.detach() * (1 - free) for p, free in zip(self.params, self.free, strict=True)]
+
+    @torch.no_grad()
+    def gradient(self) -> None:
+        torch._foreach_mul_([p.grad for p in self.params], self.free)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        torch._foreach_mul_(self.params, self.free)
+        torch._foreach_add_(self.params, self.kept)
+
+
+def train_original(
+    model: nn.Module,
+    data: Dataset,
+    split: Split,
+    config: Config,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """Train a model on everything it may see, D_f and D_r: the Original, theta_o, in eval mode.
+
+    Raises ValueError if the split holds other images than `data`.
+    """
+    check(data, split)
+    return fit(model, data, split, Objective(batches="union"), config, on_epoch).eval()
+
+
+def check(data: Dataset, split: Split) -> None:
+    """Raise ValueError unless the split was drawn from these training images."""
+    held, n = sum(len(part) for part in (split.forget, split.retain, split.val)), len(data.train.y)
+    if held != n:
+        raise ValueError(f"the split holds {held} images and the training set {n}: draw it from data.train.y")
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Dataset, split: Split, chunk: int = 1000) -> Predictions:
+    """Probabilities on D_f, D_r, D_val and the test set, in eval mode, without augmentation, on the CPU.
+
+    The model's mode is restored. Raises FloatingPointError if a probability is not a number: the model has diverged.
+    """
+    check(data, split)
+    training, device = model.training, data.train.x.device
+    model.to(device).eval()
+
+    def part(images: Images, index: Tensor) -> Part:
+        p = [model(images.x[i]).float().softmax(1) for i in index.to(device).split(chunk)]
+        return Part(torch.cat(p).cpu() if p else torch.empty(0, data.num_classes), images.y.cpu()[index])
+
+    parts = [part(data.train, index) for index in (split.forget, split.retain, split.val)]
+    result = Predictions(*parts, part(data.test, torch.arange(len(data.test.y))))
+    model.train(training)
+    if not all(torch.isfinite(p).all() for p, _ in result):
+        raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
+    return result
