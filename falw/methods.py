@@ -269,7 +269,7 @@ def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, f
 # Influence unlearning: one step, no loop.
 
 
-def influence(alpha: float = 1.0, samples: int = 1000, exact: bool = False) -> Callable[[Task], nn.Module]:
+def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> Callable[[Task], nn.Module]:
     """theta + alpha * k, where k stands for the inverse Hessian times the gradient that leaving out D_f adds.
 
     v = n_f / n * (gradient on D_f - gradient on D_r), and k is meant to be H^-1 v with H = I + mean of g g^T over

@@ -1,0 +1,59 @@
+"""A small data set with a train-test gap that trains in a second, shared by the tests of the loop and the methods."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
+
+import pytest
+import torch
+
+from falw.data import Dataset, Images
+from falw.models import create
+from falw.split import long_tailed_split
+from falw.train import Config, train_original
+
+torch.set_num_threads(1)
+
+
+def blobs(classes=6, train=30, test=20, size=8, noise=0.35, seed=0) -> Dataset:
+    """Noisy copies of one random 8x8 image a class."""
+    g = torch.Generator().manual_seed(seed)
+    prototypes = torch.rand(classes, 3, size, size, generator=g)
+
+    def images(n):
+        y = torch.arange(classes).repeat_interleave(n)
+        x = prototypes[y] + noise * torch.randn(len(y), 3, size, size, generator=g)
+        return Images((x.clamp(0, 1) * 255).byte(), y)
+
+    names = tuple(f"class {c}" for c in range(classes))
+    return Dataset("blobs", images(train), images(test), names, (0.5,) * 3, (0.3,) * 3, 0.2)
+
+
+@pytest.fixture(scope="session")
+def data() -> Dataset:
+    return blobs()
+
+
+@pytest.fixture(scope="session")
+def split(data):
+    return long_tailed_split(data.train.y, 0.3, 0.5, val=0.2)
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return Config(epochs=3, lr=0.02, batch_size=32, crop=1, seed=0)
+
+
+@pytest.fixture(scope="session")
+def _original(data, split):
+    recipe = Config(epochs=8, lr=0.1, batch_size=32, schedule="one-cycle", crop=1)
+    return train_original(create("tiny", data.num_classes, data.mean, data.std), data, split, recipe)
+
+
+@pytest.fixture
+def original(_original):
+    """The Original; every test that gets it must leave it as it was."""
+    before = {k: v.clone() for k, v in _original.state_dict().items()}
+    yield _original
+    assert all(torch.equal(v, before[k]) for k, v in _original.state_dict().items())
+    assert not _original.training

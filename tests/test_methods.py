@@ -1,0 +1,444 @@
+"""Every method against one contract, and each against a few lines written independently of the package."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from falw import methods
+from falw.methods import ALIASES, METHODS, Method, Task, find_method, unlearn
+from falw.metrics import score
+from falw.train import Batch, Config, draw_augmentation, epoch_steps, load_batch, predict
+from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, true_probability, z_score
+
+ITERATIVE = [name for name, row in METHODS.items() if row.function is None]
+
+
+def parameters(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def first_batch(task, epoch=0, step=0):
+    row_steps = epoch_steps("union", task.split, task.config, epoch)
+    forget = torch.zeros(len(task.data.train.y), dtype=torch.bool)
+    forget[task.split.forget] = True
+    draws = draw_augmentation(len(task.data.train.y), task.config, epoch, torch.device("cpu"))
+    return load_batch(task.data.train, row_steps[step].index, draws, task.config, forget, epoch)
+
+
+@pytest.fixture
+def task(original, data, split, config):
+    return Task(original, data, split, config)
+
+
+# One contract for all
+
+GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name, original, data, split, config):
+    config = replace(config, **GENTLE.get(name, {"lr": 0.003}))
+    model = unlearn(name, original, data, split, config)
+    assert model is not original and not model.training
+    shapes = [(k, v.shape) for k, v in original.state_dict().items()]
+    assert [(k, v.shape) for k, v in model.state_dict().items()] == shapes
+    assert all(torch.isfinite(v).all() for v in model.state_dict().values())
+    assert torch.equal(parameters(unlearn(name, original, data, split, config)), parameters(model))
+    other = unlearn(name, original, data, split, replace(config, seed=1))
+    assert not torch.equal(parameters(other), parameters(model))
+    assert not torch.equal(parameters(model), parameters(original))
+    assert score(predict(model, data, split)).ra > 100 / data.num_classes + 10
+
+
+def test_unknown_method_names_the_choice(original, data, split, config):
+    with pytest.raises(ValueError, match="unknown method 'salum'; choose one of: retrain, ft, rl, .*salun.falw"):
+        unlearn("salum", original, data, split, config)
+
+
+def test_aliases_are_rows():
+    assert all(find_method(alias) is METHODS[name] for alias, name in ALIASES.items())
+
+
+def test_a_new_method_is_one_row(original, data, split, config):
+    row = replace(METHODS["ga"], summary="ascent, softly", alpha=lambda task: lambda t: 0.1)
+    assert not torch.equal(parameters(unlearn(row, original, data, split, config)), parameters(original))
+
+
+# Labels
+
+
+def labels(build, task, epoch):
+    index = torch.arange(len(task.data.train.y))
+    batch = Batch(task.data.train.x, task.data.train.y, torch.ones(len(index), dtype=torch.bool), index, epoch)
+    return build(task)(batch)
+
+
+def test_random_labels_once_are_other_classes_and_stay(task):
+    first = labels(methods.random_labels(), task, 0)
+    assert (first != task.data.train.y).all() and first.min() >= 0 and first.max() < task.data.num_classes
+    assert torch.equal(first, labels(methods.random_labels(), task, 5))
+    others = [(first - task.data.train.y) % task.data.num_classes]
+    assert torch.cat(others).unique().tolist() == list(range(1, task.data.num_classes))
+
+
+def test_official_random_labels_are_redrawn_and_may_be_the_own(task):
+    build = methods.random_labels(redraw=True, may_be_own=True)
+    first, second = labels(build, task, 0), labels(build, task, 1)
+    assert not torch.equal(first, second) and torch.equal(first, labels(build, task, 0))
+    share = torch.stack([labels(build, task, e) == task.data.train.y for e in range(40)]).double().mean()
+    assert abs(share - 1 / task.data.num_classes) < 0.02
+
+
+def test_nearest_label_is_one_signed_step(task):
+    batch = first_batch(task)
+    got = methods.nearest_label(0.1)(task)(batch)
+    for i in range(6):
+        x = (batch.x[i : i + 1].double() / 255).float().requires_grad_()
+        nn.CrossEntropyLoss()(task.original(x), batch.y[i : i + 1]).backward()
+        moved = torch.round(torch.clamp(x.detach() + 0.1 * x.grad.sign(), 0, 1) * 255) / 255
+        assert got[i] == task.original(moved).argmax()
+    task.original.zero_grad()
+
+
+# Masks
+
+
+def gradient_sum(task, squared=False):
+    model = copy.deepcopy(task.original)
+    total = None
+    forget = torch.zeros(len(task.data.train.y), dtype=torch.bool)
+    draws = draw_augmentation(len(task.data.train.y), task.config, 0, torch.device("cpu"))
+    for step in epoch_steps("forget", task.split, task.config, 0):
+        batch = load_batch(task.data.train, step.index, draws, task.config, forget, 0)
+        model.zero_grad()
+        (-nn.CrossEntropyLoss()(model(batch.x), batch.y)).backward()
+        g = torch.cat([p.grad.flatten() for p in model.parameters()])
+        total = g if total is None else total + g
+    return total
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.2])
+def test_saliency_mask_is_the_global_top_of_the_summed_gradient(task, fraction):
+    mask = torch.cat([m.flatten() for m in methods.saliency_mask(fraction)(task).values()])
+    size = gradient_sum(task).abs()
+    assert mask.sum() == int(fraction * len(mask))
+    assert size[mask].min() >= size[~mask].max() - 1e-6
+
+
+def test_fisher_mask_compares_mean_squares(task):
+    mask = methods.fisher_mask()(task)
+    model, fisher = copy.deepcopy(task.original), {}
+    draws = draw_augmentation(len(task.data.train.y), task.config, 0, torch.device("cpu"))
+    forget = torch.zeros(len(task.data.train.y), dtype=torch.bool)
+    for part in ("forget", "retain"):
+        squares = []
+        for step in epoch_steps(part, task.split, task.config, 0):
+            batch = load_batch(task.data.train, step.index, draws, task.config, forget, 0)
+            model.zero_grad()
+            nn.CrossEntropyLoss()(model(batch.x), batch.y).backward()
+            squares.append(model.head.weight.grad.clone() ** 2)
+        fisher[part] = torch.stack(squares).mean(0)
+    expected = fisher["forget"] >= fisher["retain"]
+    assert (mask["head.weight"] == expected).float().mean() > 0.99
+    assert 0.05 < torch.cat([m.flatten() for m in mask.values()]).float().mean() < 0.95
+
+
+def test_salun_freezes_half_of_the_network_to_the_bit(original, data, split, config):
+    task = Task(original, data, split, config)
+    mask = METHODS["salun"].mask(task)
+    model = unlearn("salun", original, data, split, replace(config, epochs=5, weight_decay=0.05))
+    count = sum(m.numel() for m in mask.values())
+    assert sum(m.sum().item() for m in mask.values()) == int(0.5 * count)
+    for (name, p), q in zip(model.named_parameters(), original.parameters(), strict=True):
+        assert torch.equal(p[~mask[name]], q[~mask[name]])
+
+
+def test_official_mask_leak_moves_frozen_weights(original, data, split, config):
+    leaky = replace(METHODS["salun"], mask_on="gradient")
+    mask = METHODS["salun"].mask(Task(original, data, split, config))
+    model = unlearn(leaky, original, data, split, config)
+    moved = [(p != q)[~mask[n]] for (n, p), q in zip(model.named_parameters(), original.parameters(), strict=True)]
+    assert torch.cat(moved).float().mean() > 0.9
+
+
+# One step of each method, written out
+
+
+def one_step(name, original, data, split, config):
+    """The parameters after the first epoch of `name`, where that is a single batch."""
+    return parameters(unlearn(name, original, data, split, replace(config, epochs=1, batch_size=1000)))
+
+
+def written_out(original, loss_of, task, lr):
+    """theta - lr * (gradient + decay * theta), which is SGD's first step whatever its momentum."""
+    model = copy.deepcopy(original).train()
+    loss_of(model).backward()
+    return torch.cat([(p - lr * (p.grad + 5e-4 * p)).detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture
+def single(original, data, split, config):
+    """A task of one batch an epoch and what is in that batch."""
+    task = Task(original, data, split, replace(config, epochs=1, batch_size=1000))
+    draws = draw_augmentation(len(data.train.y), task.config, 0, torch.device("cpu"))
+    flags = torch.zeros(len(data.train.y), dtype=torch.bool)
+    flags[split.forget] = True
+
+    def batch(part):
+        (step,) = epoch_steps(part, split, task.config, 0)
+        return load_batch(data.train, step.index, draws, task.config, flags, 0)
+
+    return task, batch
+
+
+def check_step(name, original, data, split, config, loss_of, task):
+    expected = written_out(original, loss_of, task, config.lr)
+    assert torch.allclose(one_step(name, original, data, split, config), expected, atol=1e-5)
+
+
+def test_ft_step(original, data, split, config, single):
+    task, batch = single
+    b = batch("retain")
+    check_step("ft", original, data, split, config, lambda m: nn.CrossEntropyLoss()(m(b.x), b.y), task)
+
+
+def test_ga_step(original, data, split, config, single):
+    task, batch = single
+    b = batch("forget")
+    check_step("ga", original, data, split, config, lambda m: -nn.CrossEntropyLoss()(m(b.x), b.y), task)
+
+
+def test_l1_step(original, data, split, config, single):
+    task, batch = single
+    b = batch("retain")
+
+    def loss(model):
+        return nn.CrossEntropyLoss()(model(b.x), b.y) + 5e-4 * sum(p.abs().sum() for p in model.parameters())
+
+    check_step("l1-sparse", original, data, split, config, loss, task)
+
+
+def test_l1_fades_by_epoch(task):
+    penalty = methods.fading_l1(0.1)(task)
+    model = nn.Linear(2, 1)
+    norm = sum(p.abs().sum() for p in model.parameters()).item()
+    got = [penalty(model, t).item() / norm for t in (0, 0.3, 0.34, 0.66, 0.67, 0.99)]
+    assert got == pytest.approx([0.1 * f for f in (1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3)], rel=1e-4)
+
+
+def test_rl_step_is_one_mean_over_both_parts(original, data, split, config, single):
+    task, batch = single
+    b = batch("union")
+    target = torch.where(b.forget, METHODS["rl"].targets(task)(b), b.y)
+    check_step("rl", original, data, split, config, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task)
+
+
+def test_rl_sequential_ends_on_retained_data(original, data, split, config):
+    mixed = unlearn("rl", original, data, split, config)
+    sequential = unlearn(replace(METHODS["rl"], batches="sequential"), original, data, split, config)
+    assert not torch.equal(parameters(mixed), parameters(sequential))
+
+
+def test_bs_step(original, data, split, config, single):
+    task, batch = single
+    b = batch("forget")
+    target = methods.nearest_label()(task)(b)
+    check_step("bs", original, data, split, config, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task)
+
+
+def test_be_step_trains_an_extra_class_and_takes_it_away(original, data, split, config, single):
+    task, batch = single
+    b = batch("forget")
+    wide = copy.deepcopy(original)
+    methods.widen_head(wide, config.seed)
+    assert torch.equal(wide.head.weight[:-1], original.head.weight) and wide.head.out_features == data.num_classes + 1
+    target = torch.full_like(b.y, data.num_classes)
+    expected = written_out(wide, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task, config.lr)
+    kept = unlearn(replace(METHODS["be"], keep_extra=True), original, data, split, task.config)
+    assert torch.allclose(parameters(kept), expected, atol=1e-5)
+    pruned = unlearn("be", original, data, split, task.config)
+    assert torch.equal(pruned.head.weight, kept.head.weight[:-1]) and pruned.head.out_features == data.num_classes
+
+
+def algorithm_1_loss(b, target, data, split, tau=0.15):
+    """Algorithm 1 for one batch, sample by sample, in plain Python numbers."""
+
+    def loss(model):
+        model.eval()
+        with torch.no_grad():
+            p_val = model(data.train.x[split.val].float() / 255).softmax(1)
+        y_val = data.train.y[split.val]
+        logits = model.train()(b.x)
+        terms = []
+        for i in range(len(b.y)):
+            c = b.y[i].item()
+            if not b.forget[i]:
+                terms.append(F.cross_entropy(logits[i : i + 1], b.y[i : i + 1]))
+                continue
+            unseen = [p_val[j, c].item() for j in range(len(y_val)) if y_val[j] == c]
+            mean = sum(unseen) / len(unseen)
+            std = max(math.sqrt(sum((u - mean) ** 2 for u in unseen) / (len(unseen) - 1)), 1e-3)
+            z = (logits[i].softmax(0)[c].item() - mean) / std
+            balance = (len(split.forget) / (data.num_classes * split.forget_counts[c].item())) ** tau
+            w = 1 + math.copysign(math.tanh(abs(z)) ** (1 / balance), z)
+            terms.append(w * F.cross_entropy(logits[i : i + 1], target[i : i + 1]))
+        return torch.stack(terms).mean()
+
+    return loss
+
+
+def test_falw_step_is_algorithm_1(original, data, split, config, single):
+    task, batch = single
+    b = batch("union")
+    target = methods.random_labels()(task)(b)
+    model = copy.deepcopy(original)
+    loss = algorithm_1_loss(b, target, data, split)
+    model.eval()
+    expected = written_out(original, loss, task, config.lr)
+    assert torch.allclose(one_step("rl+falw", original, data, split, config), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("base, name", [("rl", "rl+falw"), ("salun", "falw"), ("ga", "ga+falw"), ("sfron", "sfron+falw")])
+def test_falw_is_one_replace(base, name):
+    changed = {f for f in Method.__dataclass_fields__ if getattr(METHODS[base], f) != getattr(METHODS[name], f)}
+    assert "weight" in changed and changed <= {"summary", "weight", "targets"}
+
+
+def test_ga_falw_weights_vanish_as_the_probability_falls_below_the_class_mean(task):
+    weight = METHODS["ga+falw"].weight(task)
+    weight.update(task.original, 0)
+    y = torch.zeros(5, dtype=torch.long)
+    mean, std = weight.stats.mean[0].item(), weight.stats.std[0].item()
+    p = torch.tensor([mean + 2 * std, mean, mean - std / 2, mean - 2 * std, mean - 5 * std])
+    w = weight(p, y)
+    assert w[1].item() == pytest.approx(1, abs=1e-3) and (w[:-1] > w[1:]).all() and w[-1] < 1e-3
+
+
+def test_falw_reads_unseen_images_of_the_split(task):
+    weight = METHODS["falw"].weight(task)
+    weight.update(task.original, 0)
+    val = task.split.val
+    p = true_probability(task.original, task.data.train.x, task.data.train.y, val)
+    stats = class_stats(p, task.data.train.y[val], task.data.num_classes)
+    y = torch.arange(task.data.num_classes)
+    got = weight(torch.full((len(y),), 0.5), y)
+    z = z_score(torch.full((len(y),), 0.5), y, stats)
+    expected = forgetting_weight(z, balance_factor(task.split.forget_counts, 0.15))
+    assert torch.allclose(got, expected.float()) and isinstance(weight, FaLW)
+
+
+# SFRon and IU
+
+
+def test_sfron_sequence_is_written_out(original, data, split, config):
+    """Forget step (weighted ascent, mask, clip), then retain step, one optimiser, cosine rate."""
+    config = replace(config, epochs=2, batch_size=24)
+    task = Task(original, data, split, replace(config, schedule="cosine"))
+    mask = methods.fisher_mask()(task)
+    model = copy.deepcopy(original).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9, weight_decay=5e-4)
+    forget = torch.zeros(len(data.train.y), dtype=torch.bool)
+    forget[split.forget] = True
+    per_epoch = len(epoch_steps("retain", split, config, 0))
+    t = 0
+    for epoch in range(2):
+        draws = draw_augmentation(len(data.train.y), config, epoch, torch.device("cpu"))
+        for step in epoch_steps("alternate", split, config, epoch):
+            b = load_batch(data.train, step.index, draws, config, forget, epoch)
+            fade = (1 + math.cos(math.pi * t / (2 * per_epoch))) / 2
+            optimizer.param_groups[0]["lr"] = config.lr * fade
+            optimizer.zero_grad()
+            losses = F.cross_entropy(model(b.x), b.y, reduction="none")
+            if step.kind == "forget":
+                a = 1 / (losses.detach().sqrt() + 1e-15)
+                (-25 * fade * (a * losses).sum() / a.sum()).backward()
+                for name, p in model.named_parameters():
+                    p.grad *= mask[name]
+                nn.utils.clip_grad_norm_(model.parameters(), 7.0)
+            else:
+                losses.mean().backward()
+                t += 1
+            optimizer.step()
+    got = unlearn("sfron", original, data, split, config)
+    assert torch.allclose(parameters(got), parameters(model), atol=2e-4)
+
+
+def test_sfron_coefficient_comes_from_the_configuration(task):
+    assert METHODS["sfron"].alpha(task)(0.0) == 25 and METHODS["sfron"].alpha(task)(1.0) == pytest.approx(0)
+    tuned = task._replace(config=replace(task.config, coefficient=4.0))
+    assert METHODS["sfron"].alpha(tuned)(0.5) == pytest.approx(2)
+
+
+def dense_hessian(task, samples):
+    g = torch.stack(list(methods._single_gradients(task, samples))).double()
+    return g, torch.eye(g.shape[1], dtype=torch.double) + g.T @ g / samples
+
+
+class Small(nn.Module):
+    """Few enough parameters for a dense Hessian."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x):
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        return self.head(F.avg_pool2d(x, 4).flatten(1))
+
+
+@pytest.fixture
+def small_task(data, split, config):
+    torch.manual_seed(0)
+    return Task(Small(data.num_classes).eval(), data, split, config)
+
+
+def test_exact_influence_solves_the_dense_system(small_task):
+    samples = 40
+    _, hessian = dense_hessian(small_task, samples)
+    v = methods._left_out(small_task)
+    expected = torch.linalg.solve(hessian, v.double()).float()
+    model = methods.influence(alpha=2.0, samples=samples, exact=True)(small_task)
+    step = (parameters(model) - parameters(small_task.original)) / 2
+    assert torch.allclose(step, expected, atol=1e-6)
+
+
+def test_official_influence_collapses_to_one_direction(small_task):
+    v = methods._left_out(small_task)
+    gradients = list(methods._single_gradients(small_task, 60))
+    k = methods._one_direction(v, iter(gradients), 60)
+    along = gradients[0] / gradients[0].norm()
+    rest = (k - v) - ((k - v) @ along) * along
+    assert (k - v).norm() > 1e-6 and rest.norm() < 1e-4 * (k - v).norm()
+    exact = methods._woodfisher(v, iter(gradients), 60)
+    assert F.cosine_similarity(exact - v, along, dim=0).abs() < 0.999
+
+
+def test_influence_gradient_is_written_out(small_task):
+    task = small_task
+    model, grads = copy.deepcopy(task.original), {}
+    draws = draw_augmentation(len(task.data.train.y), task.config, 0, torch.device("cpu"))
+    flags = torch.zeros(len(task.data.train.y), dtype=torch.bool)
+    for part in ("forget", "retain"):
+        b = load_batch(task.data.train, getattr(task.split, part), draws, task.config, flags, 0)
+        model.zero_grad()
+        nn.CrossEntropyLoss()(model(b.x), b.y).backward()
+        grads[part] = torch.cat([p.grad.flatten() for p in model.parameters()])
+    share = len(task.split.forget) / (len(task.split.forget) + len(task.split.retain))
+    assert torch.allclose(methods._left_out(task), share * (grads["forget"] - grads["retain"]), atol=1e-6)
+
+
+def test_influence_refuses_to_store_too_much():
+    with pytest.raises(ValueError, match="choose 200 or fewer"):
+        methods.influence(samples=201, exact=True)
+
+
+def test_config_of_a_method_wins(original, data, split, config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(methods, "fit", lambda *args: seen.append(args[4]))
+    unlearn("sfron", original, data, split, replace(config, schedule="step"))
+    assert isinstance(seen[0], Config) and seen[0].schedule == "cosine"
