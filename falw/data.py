@@ -204,8 +204,12 @@ def _load_textures(ask: Ask) -> Dataset:
 
 
 def _moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    pixels = x.float() / 255
-    return tuple(pixels.mean((0, 2, 3)).tolist()), tuple(pixels.std((0, 2, 3)).clamp(min=1e-3).tolist())
+    """Mean and standard deviation of each channel in [0, 1], from counts of its 256 values: exact, and one pass."""
+    counts = torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in x.unbind(1)]).double()
+    share, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.double) / 255
+    mean = share @ values
+    std = (share @ values**2 - mean**2).clamp(min=1e-6).sqrt()
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 # Data sets that come as arrays
@@ -283,15 +287,15 @@ class Listing(NamedTuple):
     """Which files make a data set, before any is opened."""
 
     classes: tuple[str, ...]
-    train: list[tuple[Path, int]]
-    test: list[tuple[Path, int]]
+    train: list[tuple[str, int]]  # file, relative to the folder of the data set, and label
+    test: list[tuple[str, int]]
 
 
 def _load_folder(ask: Ask) -> Dataset:
     base = ask.root / ask.path
     if not base.is_dir():
         raise FileNotFoundError(f"there is no folder '{base}'; it should hold train/<class>/* and test/<class>/*")
-    files = {part: _class_files(base / part) for part in ("train", "test")}
+    files = {part: _class_files(base, part) for part in ("train", "test")}
     different = sorted(set(files["train"]) ^ set(files["test"]))
     if different:
         raise ValueError(f"classes of train and test differ in '{base}': {', '.join(different[:5])}; give both the same")
@@ -300,21 +304,22 @@ def _load_folder(ask: Ask) -> Dataset:
     return _decode(base, Listing(names, pairs["train"], pairs["test"]), ask, None)
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder '{folder}'; it should hold one folder of images a class")
-    found = {d.name: _visible_files(Path(d.path)) for d in os.scandir(folder) if d.is_dir() and not d.name.startswith(".")}
+def _class_files(base: Path, part: str) -> dict[str, list[str]]:
+    if not (base / part).is_dir():
+        raise FileNotFoundError(f"there is no folder '{base / part}'; it should hold one folder of images a class")
+    names = [d.name for d in os.scandir(base / part) if d.is_dir() and not d.name.startswith(".")]
+    found = {name: _visible_files(base, f"{part}/{name}") for name in names}
     if not found:
-        raise ValueError(f"'{folder}' has no class folders; it should hold one folder of images a class")
+        raise ValueError(f"'{base / part}' has no class folders; it should hold one folder of images a class")
     for name, files in found.items():
         if not files:
-            raise ValueError(f"class '{name}' in '{folder}' has no images; add some or remove the folder")
+            raise ValueError(f"class '{name}' in '{base / part}' has no images; add some or remove the folder")
     return found
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    names = sorted(e.name for e in os.scandir(folder) if e.is_file() and not e.name.startswith("."))
-    return [folder / name for name in names if name.lower() not in ("thumbs.db", "desktop.ini")]
+def _visible_files(base: Path, folder: str) -> list[str]:
+    names = sorted(e.name for e in os.scandir(base / folder) if e.is_file() and not e.name.startswith("."))
+    return [f"{folder}/{name}" for name in names if name.lower() not in ("thumbs.db", "desktop.ini")]
 
 
 def _load_tiny_imagenet(ask: Ask) -> Dataset:
@@ -324,9 +329,9 @@ def _load_tiny_imagenet(ask: Ask) -> Dataset:
     wnids = base.joinpath("wnids.txt").read_text().split()
     words = dict(line.split("\t", 1) for line in base.joinpath("words.txt").read_text().splitlines() if "\t" in line)
     label = {wnid: c for c, wnid in enumerate(wnids)}
-    train = [(f, c) for wnid, c in label.items() for f in _visible_files(base / "train" / wnid / "images")]
+    train = [(f, c) for wnid, c in label.items() for f in _visible_files(base, f"train/{wnid}/images")]
     rows = (line.split("\t") for line in base.joinpath("val/val_annotations.txt").read_text().splitlines())
-    test = [(base / "val/images" / row[0], label[row[1]]) for row in rows]
+    test = [(f"val/images/{row[0]}", label[row[1]]) for row in rows]
     names = tuple(words.get(wnid, wnid).split(",")[0] for wnid in wnids)
     return _decode(base, Listing(names, train, test), ask, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -346,11 +351,11 @@ def _decode(base: Path, listing: Listing, ask: Ask, moments: Any) -> Dataset:
     return Dataset(base.name, *images, listing.classes[:n], *(moments or _moments(x[:k])))
 
 
-def _cached(files: list[Path], base: Path, ask: Ask) -> Tensor:
+def _cached(files: list[str], base: Path, ask: Ask) -> Tensor:
     """Decoded files as one uint8 tensor, kept under a key of their names, sizes and times of change."""
     if not ask.cache:
-        return _read_images(files, ask)
-    stats = [(str(f.relative_to(base)), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+        return _read_images(base, files, ask)
+    stats = [(f, (s := os.stat(f"{base}/{f}")).st_size, s.st_mtime_ns) for f in files]
     key = hashlib.sha256(json.dumps([ask.size, stats]).encode()).hexdigest()[:24]
     path = cache_folder() / f"{key}.pt"
     if path.exists():
@@ -358,7 +363,7 @@ def _cached(files: list[Path], base: Path, ask: Ask) -> Tensor:
             return torch.load(path, weights_only=True)["x"]
         except Exception as error:  # whatever is wrong with it, it can be made again
             warnings.warn(f"cache file {path.name} cannot be read ({type(error).__name__}); decoding again", stacklevel=2)
-    x = _read_images(files, ask)
+    x = _read_images(base, files, ask)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -375,14 +380,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FALW_CACHE") or Path(home) / "falw")
 
 
-def _read_images(files: list[Path], ask: Ask) -> Tensor:
+def _read_images(base: Path, files: list[str], ask: Ask) -> Tensor:
     from tqdm.auto import tqdm
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        arrays = list(tqdm(pool.map(lambda f: _read_image(f, ask.size), files), total=len(files), desc="decoding", disable=not ask.progress))
+        decoded = pool.map(lambda f: _read_image(base / f, ask.size), files)
+        arrays = list(tqdm(decoded, total=len(files), desc="decoding", unit="image", disable=not ask.progress))
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
-        raise ValueError(f"images have {len(shapes)} different sizes; give size to bring them to one")
+        raise ValueError(f"the images in '{base}' have {len(shapes)} different sizes; give size to bring them to one")
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 

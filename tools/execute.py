@@ -1,0 +1,74 @@
+"""Execute notebooks in place: those whose stored outputs do not belong to their cells, or all of them.
+
+A notebook counts as executed when its cells were run in order from the top without an error and the hash of their
+sources, which is stored in its metadata, is still theirs.
+
+    python tools/execute.py [--all | --check] NOTEBOOK...
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def code_cells(notebook):
+    """The code cells that are not empty."""
+    return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def sources_hash(notebook) -> str:
+    """A hash of the code, cell by cell."""
+    return hashlib.sha256("\0".join(c.source for c in code_cells(notebook)).encode()).hexdigest()[:16]
+
+
+def is_executed(notebook) -> bool:
+    """Whether the stored outputs are those of the cells as they are."""
+    cells = code_cells(notebook)
+    in_order = [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    failed = any(o.output_type == "error" for c in cells for o in c.outputs)
+    return in_order and not failed and notebook.metadata.get("falw", {}).get("executed") == sources_hash(notebook)
+
+
+def execute(path: Path) -> None:
+    """Run a notebook from the top in its own folder and replace it by the executed one, whole."""
+    notebook = nbformat.read(path, as_version=4)
+    started = time.perf_counter()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream" and output.name == "stderr":
+                print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
+    notebook.metadata["falw"] = {"executed": sources_hash(notebook)}
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    part = path.with_name(f".{path.name}.part")
+    nbformat.write(notebook, part)
+    os.replace(part, path)
+    print(f"{path.name}: executed in {time.perf_counter() - started:.0f} s")
+
+
+def main() -> int:
+    """0 when every notebook is executed at the end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="execute again what is executed already")
+    parser.add_argument("--check", action="store_true", help="only say what is not executed")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    args = parser.parse_args()
+    todo = [p for p in args.notebooks if args.all or not is_executed(nbformat.read(p, as_version=4))]
+    for path in todo:
+        if args.check:
+            print(f"{path}: not executed as it stands; run `make execute`")
+        else:
+            execute(path)
+    return 1 if args.check and todo else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
