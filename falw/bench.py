@@ -32,6 +32,8 @@ from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
 from falw.train import Config, predict, train_original
 
+Record = dict[str, Any]  # what a cell's JSON file holds
+
 ORIGINAL, RETRAIN = "original", "retrain"
 FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap to the first is the noise floor
 
@@ -143,15 +145,26 @@ def find_device(name: str = "auto") -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-@functools.lru_cache(maxsize=2)
-def _dataset(name: str, root: Path | None, device: torch.device, **options: Any) -> Dataset:
-    return load_dataset(name, root, device, **options)
-
-
-def load_setting(setting: Setting, root: Path | None = None, device: str | torch.device = "cpu", **more: Any) -> tuple[Dataset, Split]:
-    """The data set (kept in memory for the next call) and the split of a setting."""
+def _dataset(setting: Setting, root: Path | None, device: torch.device, progress: bool) -> Dataset:
     options = {"size": setting.size, "classes": setting.classes, "per_class": setting.per_class}
-    data = _dataset(setting.dataset, root, torch.device(device), seed=setting.data_seed, **options, **more)
+    key = (setting.dataset, root, device, setting.data_seed, *options.values())
+    if key not in _LOADED:
+        while len(_LOADED) >= 2:
+            _LOADED.pop(next(iter(_LOADED)))
+        _LOADED[key] = load_dataset(
+            setting.dataset, root, device, seed=setting.data_seed, progress=progress, **options
+        )
+    return _LOADED[key]
+
+
+_LOADED: dict[tuple, Dataset] = {}  # the last two data sets of this process
+
+
+def load_setting(
+    setting: Setting, root: Path | None = None, device: str | torch.device = "cpu", progress: bool = False
+) -> tuple[Dataset, Split]:
+    """The data set (kept in memory for the next call) and the split of a setting."""
+    data = _dataset(setting, root, torch.device(device), progress)
     val = data.val if setting.val is None else setting.val
     return data, long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, setting.seed, setting.cap)
 
@@ -172,7 +185,7 @@ def original_of(cell: Cell, data: Dataset, split: Split, out: Path) -> tuple[nn.
     return model, seconds
 
 
-def run_cell(cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu") -> dict[str, Any]:
+def run_cell(cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu") -> Record:
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
     On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits.
@@ -248,13 +261,13 @@ def _arrays(pred: Predictions) -> dict[str, np.ndarray]:
     return {f"{name}_{k}": v.numpy() for name, part in pred._asdict().items() for k, v in part._asdict().items()}
 
 
-def read_predictions(record: dict[str, Any], out: Path | str) -> Predictions:
+def read_predictions(record: Record, out: Path | str) -> Predictions:
     """The probabilities that lie beside a record; raises FileNotFoundError where only the record was kept."""
     with np.load(Path(out) / f"{record['key']}.npz") as z:
         return Predictions(*(Part(*(torch.from_numpy(z[f"{n}_{k}"]) for k in Part._fields)) for n in Predictions._fields))
 
 
-def read_record(path: Path, cell: Cell | None = None) -> dict[str, Any] | None:
+def read_record(path: Path, cell: Cell | None = None) -> Record | None:
     """A record, None where there is none. One that cannot be read or names another cell is set aside, with a warning."""
     if not path.exists():
         return None
@@ -275,34 +288,51 @@ def run(
     methods: str | Sequence[str],
     out: str | Path,
     *,
+    original_epochs: int | None = None,
     root: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
     progress: bool = False,
-    original_epochs: int | None = None,
     **changes: Any,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
 
-    methods: "all", names joined by commas, or a list. jobs: worker processes; by default one a core on a CPU, and the
-    calling process alone on a GPU. `changes` replace values of the methods' `Config` (lr=..., epochs=...).
-    Everything is checked before the first file is written. Raises ValueError for what does not exist or fit.
+    methods: "all", names joined by commas, or a list. `changes` replace values of the methods' `Config` (lr=...,
+    epochs=...), `original_epochs` the length of Original and Retrain. For the rest see `run_cells`.
     """
     settings = [setting] if isinstance(setting, Setting) else list(setting)
     names = parse_methods(methods)
     cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
+    return run_cells(cells, out, root=root, device=device, jobs=jobs, progress=progress)
+
+
+def run_cells(
+    cells: list[Cell],
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    progress: bool = False,
+    work: Callable[..., Record] = run_cell,
+) -> list[Record]:
+    """The records of the cells, in order, each run by `work` if it is not in `out`; Originals come first.
+
+    jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. Data sets and splits
+    are checked before the first file is written. Raises ValueError for what does not exist or fit.
+    """
     where, place, out = Path(root) if root is not None else None, find_device(device), Path(out)
-    for s in settings:
-        load_setting(s, where, place)
+    for setting in dict.fromkeys(cell.setting for cell in cells):
+        load_setting(setting, where, place, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
 
     jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)
     originals = {cell.parent: cell for cell in reversed(cells) if cell.method == ORIGINAL}
     rest = [cell for cell in cells if cell not in originals.values()]
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Record] = {}
     with _bar(cells, progress) as bar:
-        for wave in (list(originals.values()), rest):  # the parents first
-            for cell, record in _each(lambda c: run_cell(c, out, where, place), wave, jobs):
+        for wave in (list(originals.values()), rest):
+            for cell, record in _each(functools.partial(work, out=out, root=where, device=place), wave, jobs):
                 records[cell.key] = record
                 bar.set_postfix_str(cell.method)
                 bar.update(cell.passes)
@@ -318,7 +348,7 @@ def parse_methods(methods: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _each(work: Callable[[Cell], dict], cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, dict]]:
+def _each(work: Callable[[Cell], Record], cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, Record]]:
     """The cells with their records as they finish: in this process, or in joblib's worker processes."""
     if jobs == 1 or len(cells) <= 1:
         yield from ((cell, work(cell)) for cell in cells)
@@ -327,7 +357,11 @@ def _each(work: Callable[[Cell], dict], cells: list[Cell], jobs: int) -> Iterato
 
     longest_first = sorted(cells, key=lambda c: -c.passes)
     pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from pool(delayed(lambda c: (c, work(c)))(cell) for cell in longest_first)
+    yield from pool(delayed(_with_cell)(work, cell) for cell in longest_first)
+
+
+def _with_cell(work: Callable[[Cell], Record], cell: Cell) -> tuple[Cell, Record]:
+    return cell, work(cell)
 
 
 def _bar(cells: list[Cell], progress: bool) -> Any:
@@ -338,7 +372,7 @@ def _bar(cells: list[Cell], progress: bool) -> Any:
     return tqdm(total=total, disable=not progress, unit="epoch", bar_format=form)
 
 
-def read_records(out: str | Path) -> list[dict[str, Any]]:
+def read_records(out: str | Path) -> list[Record]:
     """Every record in a folder; raises FileNotFoundError where there is none."""
     found = (read_record(path) for path in sorted(Path(out).glob("*.json")))
     records = [record for record in found if record is not None]

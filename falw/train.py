@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from falw.data import Dataset, Images, augment
 from falw.metrics import Part, Predictions
 from falw.split import Split
+from falw.weights import probabilities
 
 ORDER, AUGMENT, LABELS, FORGET_ORDER = range(4)  # independent streams of random numbers
 
@@ -338,23 +339,22 @@ def check(data: Dataset, split: Split) -> None:
         raise ValueError(f"the split holds {held} images and the training set {n}: draw it from data.train.y")
 
 
-@torch.no_grad()
-def predict(model: nn.Module, data: Dataset, split: Split, chunk: int = 1000) -> Predictions:
+def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
     """Probabilities on D_f, D_r, D_val and the test set, in eval mode, without augmentation, on the CPU.
 
     The model's mode is restored. Raises FloatingPointError if a probability is not a number: the model has diverged.
     """
     check(data, split)
-    training, device = model.training, data.train.x.device
-    model.to(device).eval()
+    device = data.train.x.device
+    model.to(device)
 
     def part(images: Images, index: Tensor) -> Part:
-        p = [model(images.x[i]).float().softmax(1) for i in index.to(device).split(chunk)]
-        return Part(torch.cat(p).cpu() if p else torch.empty(0, data.num_classes), images.y.cpu()[index])
+        if len(index) == 0:
+            return Part(torch.empty(0, data.num_classes), images.y[:0].cpu())
+        return Part(probabilities(model, images.x, index.to(device)).cpu(), images.y.cpu()[index])
 
     parts = [part(data.train, index) for index in (split.forget, split.retain, split.val)]
     result = Predictions(*parts, part(data.test, torch.arange(len(data.test.y))))
-    model.train(training)
     if not all(torch.isfinite(p).all() for p, _ in result):
         raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
     return result

@@ -335,7 +335,7 @@ def test_freeze_restores_after_anything():
 
 
 def test_predict_is_eval_mode_softmax_without_augmentation(data, split, original):
-    pred = predict(original, data, split, chunk=7)
+    pred = predict(original, data, split)
     with torch.no_grad():
         expected = original(data.test.x.float() / 255).softmax(1)
     assert torch.allclose(pred.test.p, expected, atol=1e-6) and torch.equal(pred.test.y, data.test.y)
