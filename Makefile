@@ -1,69 +1,96 @@
 # Two commands matter: `make book` and `make test`. Both set up what they need and do nothing twice.
 
-PYTHON ?= python3
-CONSTRAINTS ?=
-BIN := .venv/bin
-NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
-CODE := $(wildcard falw/*.py falw/*.json tests/*.py)
-export OMP_NUM_THREADS = 1
-
-.PHONY: help book test test-fast execute lint format lock clean
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+PYTHON ?= python3
+CONSTRAINTS ?=
+FORCE ?=
+BIN := .venv/bin
+# Asking for other constraints is asking for another set-up, so the stamp's name carries them.
+READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
+# Whatever a test's outcome can depend on.
+TESTED := README.md Makefile pyproject.toml $(BOOK) \
+	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
+# Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
+# with one computed the same way.
+JOBS ?= 2
+export OMP_NUM_THREADS := 1
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
-# The stamp is written last: a set-up that failed half-way starts again.
-.venv/ready: requirements.txt pyproject.toml $(CONSTRAINTS)
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+.PHONY: help .venv book test run-tests test-fast execute lint format lock clean always
+
+help:  ## this list
+	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv: $(READY)  ## the environment: PYTHON=python3.12 chooses an interpreter, CONSTRAINTS=constraints.txt exact versions
+
+# The stamp is written last: a set-up that failed half-way starts again, and an environment without a pip is made anew.
+$(READY): requirements.txt pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "falw needs Python 3.10 or newer, and \
+	$(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	rm -f .venv/ready*
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 	touch $@
 
-# MathJax for pages that need no network. The PyPI package is taken for the files in it; what it depends on is not.
-book/static/vendor/mathjax: | .venv/ready
-	mkdir -p book/static/vendor
+# MathJax for pages that need no network. The PyPI package is taken for the files in it: the bundle, its fonts, and the
+# TeX extensions that it loads when a page uses them. (es5 is the build; the same names under components/ are stubs.)
+book/static/vendor/mathjax: | $(READY)
+	rm -rf .venv/mathjax $@.part && mkdir -p $@.part/input/tex
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv/mathjax django-static-mathjax==3.2.2.1
-	$(BIN)/python tools/vendor.py .venv/mathjax $@
+	cd .venv/mathjax/mathjax/static/mathjax/es5 && cp -r ../LICENSE tex-mml-chtml.js output $(CURDIR)/$@.part
+	cp -r .venv/mathjax/mathjax/static/mathjax/es5/input/tex/extensions $@.part/input/tex
+	rm -rf .venv/mathjax $@.part/output/svg*
+	mv $@.part $@
 
 book: _build/html/index.html  ## set up, execute what is not executed, build the book, print the file to open
 	@echo "open file://$(CURDIR)/_build/html/index.html"
 
-BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.css) $(NOTEBOOKS)
-
-_build/html/index.html: .venv/ready $(BOOK) $(wildcard falw/*.py) | book/static/vendor/mathjax
-	$(BIN)/python tools/execute.py $(NOTEBOOKS)
-	$(BIN)/jupyter-book build book --config _config.yml --toc book/_toc.yml --path-output . -W -n --keep-going -q
+# Warnings are errors. A failed build is removed: pages it had read would not be read, nor complained of, a second time.
+_build/html/index.html: $(READY) $(BOOK) | book/static/vendor/mathjax
+	$(BIN)/python tools/execute.py
+	$(BIN)/jupyter-book build book --config _config.yml --toc book/_toc.yml --path-output . -W -n --keep-going -q \
+		|| { rm -rf _build; exit 1; }
 	touch $@
 
-test: .venv/tested  ## set up, run pytest and nbval on every notebook; says when nothing has changed since
-	@echo "the log of this state's test run is .venv/tested:" && tail -n 4 .venv/tested
+test: .venv/tested  ## set up, run pytest, and nbval on every notebook (FORCE=1: even if nothing has changed since)
+	@echo "Tests of this state ran until $$(date -r $< '+%F %T'); make test FORCE=1 runs them again. They ended:"
+	@grep -E '[0-9]+ passed' $<
 
-.venv/tested: .venv/ready $(CODE) $(BOOK) README.md Makefile tools/execute.py
-	$(MAKE) --no-print-directory run-tests > $@.log 2>&1; status=$$?; cat $@.log; test $$status -eq 0
-	mv $@.log $@
+# The stamp is the log of a run in which everything passed.
+.venv/tested: $(READY) $(TESTED) $(if $(FORCE),always)
+	@$(MAKE) --no-print-directory run-tests 2>&1 | tee $@.log
+	@mv $@.log $@
 
 run-tests:
-	$(BIN)/python -m pytest -n 2 tests
-	$(BIN)/python -m pytest -n 2 --nbval-lax --nbval-cell-timeout=600 -p no:cacheprovider $(NOTEBOOKS)
+	$(PYTEST) tests
+	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider --dist loadfile $(NOTEBOOKS)
 
-test-fast: .venv/ready  ## pytest only, always run
-	$(BIN)/python -m pytest -n 2 tests
+test-fast: $(READY)  ## pytest only, always run
+	$(PYTEST) tests
 
-execute: .venv/ready  ## run every notebook again, in place
-	$(BIN)/python tools/execute.py --all $(NOTEBOOKS)
+execute: $(READY)  ## run every notebook again, in place
+	$(BIN)/python tools/execute.py --all
 
-lint: .venv/ready  ## ruff on code and notebooks, mypy on the package
+lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/ready  ## let ruff rewrite code and notebooks
+format: $(READY)  ## let ruff rewrite code and notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/ready  ## write the versions installed here to constraints.txt
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e ' @ ' -e '^-e' > constraints.txt
+lock: $(READY)  ## write the versions installed here to constraints.txt
+	{ echo "# What CI installs (Linux, Python 3.11): written by make lock, not by hand."; \
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e ' @ ' -e '^-e'; } > constraints.txt.part
+	mv constraints.txt.part constraints.txt
 
 clean:  ## remove what was built, keep the environment
-	rm -rf _build .venv/tested runs/book
+	rm -rf _build .venv/tested* runs/book

@@ -40,12 +40,12 @@ _HOME = {
     "models": ["MODELS", "Normalize", "Network", "create", "reset"],
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],
-    "methods": ["METHODS", "Method", "Task", "find_method", "unlearn"],
+    "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions", "table"],
     "plots": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
-__all__ = sorted(_MODULE)  # noqa: PLE0605
+__all__ = sorted(_MODULE)
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The command line: python -m falw run | table | methods | datasets."""
+"""The command line: python -m falw run | table | tune | methods | datasets."""
 
 from __future__ import annotations
 
@@ -23,24 +23,33 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run methods on a setting and print the table")
     run.set_defaults(act=_run)
-    run.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
-    run.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
-    run.add_argument("--ratio", type=float, default=0.3, help="share of the training images to forget")
-    run.add_argument("--gamma", type=float, default=0.5, help="exponent of the power law of the forget set")
-    run.add_argument("--methods", default="all", help="all, or names joined by commas")
     run.add_argument("--seeds", default="1", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
-    run.add_argument("--out", required=True, type=Path, help="folder of the records; what is there is not run again")
-    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    run.add_argument("--root", type=Path, help="folder of the data sets on disk")
-    run.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
-    run.add_argument("--classes", type=int, help="keep the first CLASSES classes")
-    run.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
-    run.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
-    run.add_argument("--data-seed", type=int, default=0, help="seed of the data set itself")
+    run.add_argument("--data-seed", help="seed of the data set itself, or `same` for that of each run (default: 0)")
     run.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
     run.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
     run.add_argument("--lr", type=float, help="learning rate of the unlearning methods")
-    run.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
+
+    tune = commands.add_parser("tune", help="choose each method's learning rate by a fair search")
+    tune.set_defaults(act=_tune)
+    tune.add_argument("--seed", type=int, default=100, help="of split, training and data; not to be reported (100)")
+    tune.add_argument("--adopt", action="store_true", help="let `run` use the values chosen")
+
+    for command in (run, tune):
+        command.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
+        command.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
+        command.add_argument("--ratio", type=float, default=0.3, help="share of the training images to forget")
+        command.add_argument("--gamma", type=float, default=0.5, help="exponent of the power law of the forget set")
+        command.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
+        command.add_argument("--methods", default="all", help="all, or names joined by commas")
+        command.add_argument(
+            "--out", required=True, type=Path, help="folder of the records; what is there is not rerun"
+        )
+        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument("--root", type=Path, help="folder of the data sets on disk")
+        command.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
+        command.add_argument("--classes", type=int, help="keep the first CLASSES classes")
+        command.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
+        command.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
 
     table = commands.add_parser("table", help="print the table of a folder of records")
     table.set_defaults(act=_table)
@@ -57,9 +66,9 @@ def _run(args: argparse.Namespace) -> None:
     from falw import bench
 
     _format(args.format)
-    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap", "data_seed")
-    chosen = {name: getattr(args, name) for name in names}
-    settings = [bench.Setting(seed=seed, **chosen) for seed in _seeds(args.seeds)]
+    seeds = _seeds(args.seeds)
+    of_data = seeds if args.data_seed == "same" else _seeds(f"{args.data_seed or 0},") * len(seeds)
+    settings = [bench.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
     given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
     records = bench.run(
         settings,
@@ -73,6 +82,23 @@ def _run(args: argparse.Namespace) -> None:
         **given,
     )
     _print(records, args.format)
+
+
+def _setting(args: argparse.Namespace) -> dict:
+    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap")
+    return {name: getattr(args, name) for name in names}
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from falw import bench, tune
+
+    setting = bench.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
+    how = {"root": args.root, "device": args.device, "jobs": args.jobs, "progress": True}
+    search = tune.tune(setting, args.methods, args.out, **how)
+    tune.store(search, args.out / "search.json")
+    if args.adopt:
+        tune.adopt(search)
+    print(tune.to_markdown(search))
 
 
 def _seeds(text: str) -> list[int]:
@@ -107,11 +133,14 @@ def _table(args: argparse.Namespace) -> None:
 
 
 def _methods(args: argparse.Namespace) -> None:
-    from falw.methods import ALIASES, METHODS
+    from falw.methods import ALIASES, METHODS, VARIANTS
 
     for name, method in METHODS.items():
         also = "".join(f" (also {alias})" for alias, of in ALIASES.items() if of == name)
-        print(f"{name:12} {method.summary}{also}")
+        print(f"{name:16} {method.summary}{also}")
+    print("\nvariants, one part exchanged, not in `all`:")
+    for name, method in VARIANTS.items():
+        print(f"{name:16} {method.summary}")
 
 
 def _datasets(args: argparse.Namespace) -> None:

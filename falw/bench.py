@@ -67,10 +67,13 @@ UNLEARN: dict[str, Config] = {
 }
 
 
+TUNED = Path(falw.__file__).parent / "tuned.json"
+
+
 @functools.cache
 def tuned() -> dict[str, dict[str, dict[str, Any]]]:
-    """The chosen values of `Config` per model and method, from falw/tuned.json."""
-    return json.loads((Path(falw.__file__).parent / "tuned.json").read_text())["chosen"]
+    """The values of `Config` that `tune` chose, per network and method."""
+    return json.loads(TUNED.read_text())["chosen"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def cells_of(
 ) -> list[Cell]:
     """The cells of a setting: Original, Retrain, a second Retrain for the noise floor, and the methods.
 
-    `original_epochs` is the length of Original and Retrain, `changes` are values of `Config` for the methods (lr, epochs...).
+    `original_epochs` is the length of Original and Retrain, `changes` are values of the methods' `Config` (lr, ...).
     """
     find_model(setting.model)
     recipe = replace(RECIPES[setting.model], seed=setting.seed)
@@ -121,11 +124,9 @@ def cells_of(
     again = replace(recipe, seed=setting.seed + FLOOR_SEED)
     cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
     for name in methods:
-        if name not in (ORIGINAL, RETRAIN):
-            find_method(name)
-            values = {**tuned().get(setting.model, {}).get(ALIASES.get(name, name), {}), **changes}
-            config = replace(UNLEARN[setting.model], seed=setting.seed, **values)
-            cells.append(Cell(setting, ALIASES.get(name, name), config, recipe))
+        if name != RETRAIN:
+            values = {**tuned().get(setting.model, {}).get(name, {}), **changes}
+            cells.append(Cell(setting, name, replace(UNLEARN[setting.model], seed=setting.seed, **values), recipe))
     return cells
 
 
@@ -137,7 +138,7 @@ def find_model(name: str) -> str:
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """"auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
+    """ "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"unknown device '{name}'; choose one of: auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -151,9 +152,7 @@ def _dataset(setting: Setting, root: Path | None, device: torch.device, progress
     if key not in _LOADED:
         while len(_LOADED) >= 2:
             _LOADED.pop(next(iter(_LOADED)))
-        _LOADED[key] = load_dataset(
-            setting.dataset, root, device, seed=setting.data_seed, progress=progress, **options
-        )
+        _LOADED[key] = load_dataset(setting.dataset, root, device, seed=setting.data_seed, progress=progress, **options)
     return _LOADED[key]
 
 
@@ -264,11 +263,13 @@ def _arrays(pred: Predictions) -> dict[str, np.ndarray]:
 def read_predictions(record: Record, out: Path | str) -> Predictions:
     """The probabilities that lie beside a record; raises FileNotFoundError where only the record was kept."""
     with np.load(Path(out) / f"{record['key']}.npz") as z:
-        return Predictions(*(Part(*(torch.from_numpy(z[f"{n}_{k}"]) for k in Part._fields)) for n in Predictions._fields))
+        return Predictions(
+            *(Part(*(torch.from_numpy(z[f"{n}_{k}"]) for k in Part._fields)) for n in Predictions._fields)
+        )
 
 
 def read_record(path: Path, cell: Cell | None = None) -> Record | None:
-    """A record, None where there is none. One that cannot be read or names another cell is set aside, with a warning."""
+    """A record, None where there is none. One that is damaged or of another cell is set aside, with a warning."""
     if not path.exists():
         return None
     try:
@@ -340,12 +341,12 @@ def run_cells(
 
 
 def parse_methods(methods: str | Sequence[str]) -> list[str]:
-    """The names in "all", "a,b" or ["a", "b"], each checked."""
-    names = list(methods) if not isinstance(methods, str) else methods.split(",")
-    names = list(METHODS) if names == ["all"] else [name.strip() for name in names]
+    """The rows named by "all", "a,b", "all,b" or ["a", "b"], each checked and once; "all" is every row of METHODS."""
+    given = methods.split(",") if isinstance(methods, str) else methods
+    names = [name for g in given for name in (METHODS if g.strip() == "all" else [g.strip()])]
     for name in names:
         find_method(name)
-    return names
+    return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
 
 
 def _each(work: Callable[[Cell], Record], cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, Record]]:

@@ -71,7 +71,8 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
     """
 
     def build(task: Task) -> Target:
-        y, classes, drawn = task.data.train.y, task.data.num_classes, {}
+        y, classes = task.data.train.y, task.data.num_classes
+        drawn: dict[int, Tensor] = {}
 
         def table(epoch: int) -> Tensor:
             if epoch not in drawn:
@@ -221,8 +222,10 @@ def fisher_mask(threshold: float = 1.0) -> Callable[[Task], dict[str, Tensor]]:
 
 def _mean_square(batches: Iterator[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
-    for count, (_, gradients) in enumerate(batches, start=1):
+    count = 0
+    for _, gradients in batches:
         total = {name: g**2 + total[name] if total else g**2 for name, g in gradients.items()}
+        count += 1
     return {name: t / count for name, t in total.items()}
 
 
@@ -365,7 +368,9 @@ class Method:
         parts = {"weight": self.weight, "penalty": self.penalty, "mask": self.mask}
         built = {name: build and build(task) for name, build in parts.items()}
         same = ("batches", "forget_loss", "beta", "normalise", "mask_on", "mask_steps", "clip")
-        return Objective(target=self.targets(task), alpha=self.alpha(task), **built, **{name: getattr(self, name) for name in same})
+        return Objective(
+            target=self.targets(task), alpha=self.alpha(task), **built, **{name: getattr(self, name) for name in same}
+        )
 
 
 ft = Method("fine-tune on the retained data", batches="retain")
@@ -385,8 +390,9 @@ sfron = Method(
     clip=7.0,
     config={"schedule": "cosine"},
 )
-once = random_labels()
+once, redrawn = random_labels(), rl.targets
 falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=falw_weight())
+rl_falw = replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=falw_weight())
 
 METHODS: dict[str, Method] = {
     "retrain": Method("train afresh on the retained data: the gold standard", batches="retain", fresh=True),
@@ -400,20 +406,32 @@ METHODS: dict[str, Method] = {
     "sfron": sfron,
     "salun": salun,
     "falw": falw,
-    "rl+falw": replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=falw_weight()),
+    "rl+falw": rl_falw,
     "ga+falw": replace(ga, summary="gradient ascent with FaLW weights", weight=falw_weight()),
     "sfron+falw": replace(sfron, summary="SFRon with FaLW weights for its own", weight=falw_weight()),
     "falw-beta": replace(falw, summary="FaLW over Beta distributions (Eq. 13)", weight=falw_weight(dist="beta")),
 }
 ALIASES = {"salun+falw": "falw"}
 
+# One part of a row exchanged, to see what that part does. FaLW draws labels once and its bases draw them again every
+# epoch, so a fair comparison needs both with both. "all" leaves these rows out; they are asked for by name.
+VARIANTS: dict[str, Method] = {
+    "rl-fixed": replace(rl, summary="RL, labels drawn once and never the own", targets=once),
+    "salun-fixed": replace(salun, summary="SalUn, labels drawn once and never the own", targets=once),
+    "rl+falw-redrawn": replace(rl_falw, summary="RL with FaLW weights, labels as in RL", targets=redrawn),
+    "falw-redrawn": replace(falw, summary="SalUn with FaLW weights, labels as in SalUn", targets=redrawn),
+    "rl-sequential": replace(rl, summary="RL, first D_f and then D_r in each epoch", batches="sequential"),
+    "salun-leak": replace(salun, summary="SalUn, mask on the gradient only, as published", mask_on="gradient"),
+}
+
 
 def find_method(name: str) -> Method:
-    """The row of a name; raises ValueError naming the choice."""
+    """The row of a name, of METHODS or VARIANTS; raises ValueError naming the choice."""
     try:
-        return METHODS[ALIASES.get(name, name)]
+        return {**METHODS, **VARIANTS}[ALIASES.get(name, name)]
     except KeyError:
-        raise ValueError(f"unknown method '{name}'; choose one of: {', '.join([*METHODS, *ALIASES])}") from None
+        known = ", ".join([*METHODS, *ALIASES, *VARIANTS])
+        raise ValueError(f"unknown method '{name}'; choose one of: {known}") from None
 
 
 def unlearn(

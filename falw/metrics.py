@@ -1,4 +1,4 @@
-"""Scores from probabilities. No model enters here: `predict` has turned it into arrays once, and the rest is arithmetic.
+"""Scores from probabilities. No model enters here: `predict` has made it arrays, and the rest is arithmetic.
 
 Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities and deviations are in [0, 1].
 """

@@ -66,9 +66,7 @@ class BasicBlock(nn.Module):
         self.conv1, self.bn1 = Conv(inp, out, 3, stride, 1), nn.BatchNorm2d(out)
         self.conv2, self.bn2 = Conv(out, out, 3, 1, 1), nn.BatchNorm2d(out)
         same = stride == 1 and inp == out
-        self.shortcut = (
-            nn.Identity() if same else nn.Sequential(Conv(inp, out, 1, stride), nn.BatchNorm2d(out))
-        )
+        self.shortcut = nn.Identity() if same else nn.Sequential(Conv(inp, out, 1, stride), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -114,7 +112,11 @@ def vgg16(num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
     return nn.Sequential(*layers), SmallLinear(256, num_classes)
 
 
-MODELS: dict[str, Callable[[int], tuple[nn.Sequential, nn.Linear]]] = {"tiny": tiny, "resnet18": resnet18, "vgg16": vgg16}
+MODELS: dict[str, Callable[[int], tuple[nn.Sequential, nn.Linear]]] = {
+    "tiny": tiny,
+    "resnet18": resnet18,
+    "vgg16": vgg16,
+}
 
 
 def create(name: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...], seed: int = 0) -> Network:

@@ -134,6 +134,9 @@ def constant(value: float) -> Callable[[float], float]:
     return lambda progress: value
 
 
+ALWAYS_1 = constant(1.0)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Formulation 1 (Eqs. 2 and 3): alpha * weight * forget loss, beta * retain loss, penalty; and what may move.
@@ -147,7 +150,7 @@ class Objective:
     batches: str = "union"
     target: Callable[[Batch], Tensor] = own_label
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
-    alpha: Callable[[float], float] = constant(1.0)
+    alpha: Callable[[float], float] = ALWAYS_1
     beta: float = 1.0
     weight: Weight | None = None
     normalise: bool = False
@@ -248,7 +251,7 @@ def fit(
     """
     images, device = data.train, data.train.x.device
     dtype = precision_of(config, device)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     params = dict(model.named_parameters())
     optimizer = torch.optim.SGD(
         params.values(),

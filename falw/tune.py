@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from falw.bench import (
-    ALIASES,
+    TUNED,
     Cell,
     Record,
     Setting,
@@ -48,6 +48,12 @@ GRIDS: dict[str, list[dict[str, float]]] = {
     "rl+falw": _doubling[0.0025],
     "falw": _doubling[0.0025],
     "falw-beta": _doubling[0.0025],
+    "rl-fixed": _doubling[0.0025],
+    "salun-fixed": _doubling[0.0025],
+    "rl+falw-redrawn": _doubling[0.005],
+    "falw-redrawn": _doubling[0.01],
+    "rl-sequential": _doubling[0.0025],
+    "salun-leak": _doubling[0.005],
     "ga": _decades,
     "ga+falw": _decades,
     "be": _decades,
@@ -85,7 +91,7 @@ def tune(
 
     `how` is passed on to `run_cells` (device, jobs, progress).
     """
-    names = [m for m in dict.fromkeys(ALIASES.get(m, m) for m in parse_methods(methods)) if m in GRIDS]
+    names = [name for name in parse_methods(methods) if name in GRIDS]
     todo = [(name, changes) for name in names for changes in GRIDS[name]]
     base = cells_of(setting, [])
     cells = [cells_of(setting, [name])[-1] for name, _ in todo]
@@ -115,7 +121,12 @@ def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
     scores = Scores(**record["scores"])
     unseen = unseen_gap(read_predictions(record, out), torch.tensor(record["forget_counts"]))
     rounded = {k: round(v, 3) for k, v in scores._asdict().items()}
-    return {**rounded, "gap": round(gap(scores, retrain), 3), "unseen_gap": round(unseen, 3), "seconds": record["seconds"]}
+    return {
+        **rounded,
+        "gap": round(gap(scores, retrain), 3),
+        "unseen_gap": round(unseen, 3),
+        "seconds": record["seconds"],
+    }
 
 
 def _best(trials: list[dict[str, Any]], name: str, criterion: str) -> dict[str, float]:
@@ -129,7 +140,32 @@ def at_the_edge(name: str, chosen: dict[str, float]) -> list[str]:
     return [k for k, values in ranges.items() if chosen[k] in (values[0], values[-1])]
 
 
+def to_markdown(search: dict[str, Any]) -> str:
+    """The choices of a search as a table; an asterisk marks a value at the edge of its grid."""
+    lines = ["| method | chosen | Avg. Gap | chosen without Retrain | Avg. Gap |", "| :-- | :-- | --: | :-- | --: |"]
+    for name in search["chosen"]:
+        both = (search[k][name] for k in ("chosen", "chosen_without_retrain"))
+        lines.append(f"| {name} | " + " | ".join(_choice(search["trials"], name, changes) for changes in both) + " |")
+    return "\n".join(lines)
+
+
+def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float]) -> str:
+    edge = at_the_edge(name, changes)
+    text = ", ".join(f"{k} {v:.4g}" + ("*" if k in edge else "") for k, v in changes.items())
+    (won,) = (t for t in trials if t["method"] == name and t["changes"] == changes)
+    return f"{text} | {won['gap']:.2f}"
+
+
 def store(search: dict[str, Any], path: Path) -> None:
-    """Write a search whole, as JSON."""
+    """Write a search whole, as JSON, one trial a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda f: f.write(json.dumps(search, indent=1).encode()))
+    trials = ",\n".join("  " + json.dumps(trial) for trial in search["trials"])
+    head = json.dumps({k: v for k, v in search.items() if k != "trials"}, indent=1)
+    write_whole(path, lambda f: f.write(f'{head[:-2]},\n "trials": [\n{trials}\n ]\n}}\n'.encode()))
+
+
+def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
+    """Make the choices of a search those that `run` uses for its network; the other methods' stay."""
+    table = json.loads(path.read_text())
+    table["chosen"].setdefault(search["setting"]["model"], {}).update(search["chosen"])
+    write_whole(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))

@@ -103,7 +103,9 @@ def _beta_newton_step(theta: Tensor, mean_log: Tensor) -> Tensor:
     diagonal = ab**2 * (tri_sum - tri) + gradient
     off = ab[0] * ab[1] * tri_sum
     determinant = diagonal[0] * diagonal[1] - off**2
-    newton = -torch.stack([diagonal[1] * gradient[0] - off * gradient[1], diagonal[0] * gradient[1] - off * gradient[0]])
+    newton = -torch.stack(
+        [diagonal[1] * gradient[0] - off * gradient[1], diagonal[0] * gradient[1] - off * gradient[0]]
+    )
     concave = (diagonal[0] < 0) & (determinant > 0)
     return torch.where(concave, newton / torch.where(concave, determinant, 1.0), gradient).clamp(-1, 1)
 

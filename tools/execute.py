@@ -3,18 +3,30 @@
 A notebook counts as executed when its cells were run in order from the top without an error and the hash of their
 sources, which is stored in its metadata, is still theirs.
 
-    python tools/execute.py [--all | --check] NOTEBOOK...
+    python tools/execute.py [--all | --check] [NOTEBOOK ...]      (no name: every notebook of book/)
 """
 
 import argparse
 import hashlib
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What differs between two machines that compute the same: folders, first the one inside the other.
+PLACES = [
+    (re.escape(str(ROOT)) + r"(?![\w.-])", "."),
+    (r"/\S*?/ipykernel_\d+/\d+\.py", "<cell>"),
+    (re.escape(sys.prefix) + r"(?![\w.-])", "<python>"),
+    (re.escape(str(Path.home())) + r"(?=/)", "~"),
+]
 
 
 def code_cells(notebook):
@@ -23,7 +35,7 @@ def code_cells(notebook):
 
 
 def sources_hash(notebook) -> str:
-    """A hash of the code, cell by cell."""
+    """A hash of the code, cell by cell; text may change without a new run."""
     return hashlib.sha256("\0".join(c.source for c in code_cells(notebook)).encode()).hexdigest()[:16]
 
 
@@ -35,16 +47,32 @@ def is_executed(notebook) -> bool:
     return in_order and not failed and notebook.metadata.get("falw", {}).get("executed") == sources_hash(notebook)
 
 
+def without_places(value, kind: str = ""):
+    """The same output without this machine's folders; encoded pictures, which have none, are left alone."""
+    if isinstance(value, dict):
+        return type(value)((k, without_places(v, k)) for k, v in value.items())
+    if isinstance(value, list):
+        return [without_places(v, kind) for v in value]
+    if isinstance(value, str) and kind not in ("image/png", "image/jpeg", "application/pdf"):
+        for pattern, name in PLACES:
+            value = re.sub(pattern, name, value)
+    return value
+
+
 def execute(path: Path) -> None:
-    """Run a notebook from the top in its own folder and replace it by the executed one, whole."""
+    """Run a notebook from the top in its own folder and replace it by the executed one, whole or not at all."""
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    # The kernel takes its thread counts from the Makefile, as the tests' kernels do.
+    resources = {"metadata": {"path": path.parent}}
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream" and output.name == "stderr":
-                print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
+        if cell.cell_type == "code":
+            cell.outputs = without_places(cell.outputs)
+            for output in cell.outputs:
+                if output.output_type == "stream" and output.name == "stderr":
+                    print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
     notebook.metadata["falw"] = {"executed": sources_hash(notebook)}
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -56,17 +84,25 @@ def execute(path: Path) -> None:
 
 def main() -> int:
     """0 when every notebook is executed at the end."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="execute again what is executed already")
     parser.add_argument("--check", action="store_true", help="only say what is not executed")
     parser.add_argument("notebooks", nargs="*", type=Path)
     args = parser.parse_args()
-    todo = [p for p in args.notebooks if args.all or not is_executed(nbformat.read(p, as_version=4))]
+    paths = args.notebooks or sorted((ROOT / "book").glob("*.ipynb"))
+    if not paths:
+        print("no notebooks in book/", file=sys.stderr)
+        return 1
+    todo = [p for p in paths if args.all or not is_executed(nbformat.read(p, as_version=4))]
     for path in todo:
         if args.check:
-            print(f"{path}: not executed as it stands; run `make execute`")
-        else:
+            print(f"{path}: not executed as it stands; run `make book`")
+            continue
+        try:
             execute(path)
+        except CellExecutionError as error:
+            print(f"{path} stays as it was: a cell failed\n{error}", file=sys.stderr)
+            return 1
     return 1 if args.check and todo else 0
 
 
