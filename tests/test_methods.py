@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from falw import methods
-from falw.methods import ALIASES, METHODS, Method, Task, find_method, unlearn
+from falw.methods import ALIASES, METHODS, VARIANTS, Method, Task, find_method, unlearn
 from falw.metrics import score
 from falw.train import Batch, Config, draw_augmentation, epoch_steps, load_batch, predict
 from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, true_probability, z_score
@@ -40,7 +40,7 @@ def task(original, data, split, config):
 GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_contract(name, original, data, split, config):
     config = replace(config, **GENTLE.get(name, {"lr": 0.003}))
     model = unlearn(name, original, data, split, config)
@@ -58,6 +58,15 @@ def test_contract(name, original, data, split, config):
 def test_unknown_method_names_the_choice(original, data, split, config):
     with pytest.raises(ValueError, match="unknown method 'salum'; choose one of: retrain, ft, rl, .*salun.falw"):
         unlearn("salum", original, data, split, config)
+
+
+def test_variants_exchange_one_part_of_a_row():
+    for name, variant in VARIANTS.items():
+        changes = [
+            {f for f in Method.__dataclass_fields__ if getattr(variant, f) != getattr(row, f)} - {"summary"}
+            for row in METHODS.values()
+        ]
+        assert min(map(len, changes)) == 1, name
 
 
 def test_aliases_are_rows():
@@ -303,7 +312,10 @@ def test_falw_step_is_algorithm_1(original, data, split, config, single):
     assert torch.allclose(one_step("rl+falw", original, data, split, config), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("base, name", [("rl", "rl+falw"), ("salun", "falw"), ("ga", "ga+falw"), ("sfron", "sfron+falw")])
+PLUGGED = {"rl": "rl+falw", "salun": "falw", "ga": "ga+falw", "sfron": "sfron+falw"}
+
+
+@pytest.mark.parametrize("base, name", PLUGGED.items())
 def test_falw_is_one_replace(base, name):
     changed = {f for f in Method.__dataclass_fields__ if getattr(METHODS[base], f) != getattr(METHODS[name], f)}
     assert "weight" in changed and changed <= {"summary", "weight", "targets"}

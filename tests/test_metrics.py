@@ -1,0 +1,108 @@
+"""Scores on arrays of a few rows, worked out by hand, and against other libraries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+from sklearn.svm import SVC
+
+from falw import metrics
+from falw.metrics import Part, Predictions, Scores, accuracy, gap, score, select, tow
+
+# Three images: right with 0.7, wrong (0.2 for the true class), right with 0.5
+P = torch.tensor([[0.7, 0.2, 0.1], [0.6, 0.2, 0.2], [0.25, 0.25, 0.5]])
+THREE = Part(P, torch.tensor([0, 1, 2]))
+NOTHING = select(THREE, torch.zeros(3, dtype=torch.bool))
+
+
+def part(right: int, wrong: int) -> Part:
+    """That many images classified right and wrong."""
+    p = torch.tensor([[0.9, 0.1]]).repeat(right + wrong, 1)
+    return Part(p, torch.tensor([0] * right + [1] * wrong))
+
+
+def test_part_and_accuracy():
+    assert THREE.p_true.tolist() == pytest.approx([0.7, 0.2, 0.5])
+    assert THREE.correct.tolist() == [True, False, True]
+    assert accuracy(THREE) == pytest.approx(200 / 3)
+    assert select(THREE, torch.tensor([False, True, True])).p_true.tolist() == pytest.approx([0.2, 0.5])
+    assert math.isnan(accuracy(NOTHING))
+
+
+def test_scores_by_hand():
+    # 3 of 4, 9 of 10, 3 of 5; the validation images do not count
+    pred = Predictions(forget=part(3, 1), retain=part(9, 1), val=part(0, 2), test=part(3, 2))
+    assert score(pred) == pytest.approx(Scores(fa=75, ra=90, ta=60, mia=25))
+    assert score(pred._replace(retain=part(1, 1))) == pytest.approx(Scores(fa=75, ra=50, ta=60, mia=75))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+@example(30, 38, 25)
+@example(30, 25, 38)
+def test_mia_is_the_support_vector_machine_on_correctness(fa, ra, ta):
+    if ra == ta:  # members and others look alike
+        ra = ta + 1 if ta < 40 else 39
+    pred = Predictions(part(fa, 40 - fa), part(ra, 40 - ra), THREE, part(ta, 40 - ta))
+    feature = {name: p.correct.double().numpy()[:, None] for name, p in pred._asdict().items()}
+    svm = SVC(C=3, gamma="auto", kernel="rbf")
+    svm.fit(np.concatenate([feature["retain"], feature["test"]]), np.repeat([1, 0], 40))
+    assert score(pred).mia == pytest.approx(100 * (1 - svm.predict(feature["forget"]).mean()))
+
+
+def test_gap_is_the_mean_of_four_distances():
+    assert gap(Scores(60, 99, 70, 40), Scores(64, 100, 65, 36)) == (4 + 1 + 5 + 4) / 4
+    # a printed row: Table 4, 20 %, SalUn
+    salun, retrain = Scores(59.71, 96.92, 60.11, 40.29), Scores(62.09, 99.95, 62.10, 37.91)
+    assert gap(salun, retrain) == pytest.approx(2.44, abs=0.01)
+
+
+def test_groups_count_images():
+    groups = {"head": torch.tensor([0, 2]), "mid": torch.tensor([1]), "tail": torch.tensor([7])}
+    assert metrics.by_group(THREE, groups) == pytest.approx({"head": 100, "mid": 0, "tail": math.nan}, nan_ok=True)
+    uneven = Part(P[[0, 1, 1, 1]], torch.tensor([0, 1, 1, 1]))  # not the mean over classes, 50
+    assert metrics.by_group(uneven, {"all": torch.arange(3)}) == {"all": 25}
+
+
+def test_deviation_is_signed_and_paired():
+    other = Part(torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.25, 0.65], [0.1, 0.1, 0.8]]), THREE.y)
+    assert metrics.deviation(other, THREE).tolist() == pytest.approx([-0.6, 0.05, 0.3])
+    with pytest.raises(ValueError, match=r"evaluated on other samples: compare models of one setting"):
+        metrics.deviation(THREE, Part(P, torch.tensor([0, 1, 1])))
+
+
+def test_deviation_shares():
+    d = torch.tensor([-0.5, -0.25, -0.05, 0, 0.09, 0.11, 0.25, 0.5])
+    assert metrics.deviation_shares(d) == {"under": 37.5, "faithful": 37.5, "over": 25}
+    assert metrics.deviation_shares(d, tol=0.25) == {
+        "under": 12.5,
+        "faithful": 75,
+        "over": 12.5,
+    }  # the bound is faithful
+
+
+def test_tug_of_war():
+    assert tow(Scores(60, 99, 70, 0), Scores(50, 100, 75, 99)) == pytest.approx(0.9 * 0.99 * 0.95)
+    assert tow(Scores(1, 2, 3, 4), Scores(1, 2, 3, 9)) == 1
+
+
+def test_divergences_are_scipys():
+    g = torch.Generator().manual_seed(0)
+    p, q = (torch.rand(20, 5, generator=g).double().softmax(1) for _ in range(2))
+    p[0] = torch.tensor([1.0, 0, 0, 0, 0])
+    kl, js = rel_entr(p.numpy(), q.numpy()).sum(1), jensenshannon(p.numpy(), q.numpy(), axis=1) ** 2
+    assert metrics.kl_divergence(p, q).tolist() == pytest.approx(kl, rel=1e-9)
+    assert metrics.js_divergence(p, q).tolist() == pytest.approx(js, rel=1e-9)
+
+
+def test_divergences_of_certain_predictions():
+    yes, no = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert metrics.js_divergence(yes, yes).item() == 0
+    assert metrics.js_divergence(yes, no).item() == pytest.approx(math.log(2), rel=1e-9)
+    assert metrics.kl_divergence(yes, no).item() == pytest.approx(12 * math.log(10))  # the floor, 1e-12
+    assert metrics.kl_divergence(yes, no, floor=0.01).item() == pytest.approx(2 * math.log(10))

@@ -1,0 +1,226 @@
+"""Counts and splits: exact sums, the caps, and which image goes where."""
+
+from fractions import Fraction
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from falw.split import CAPS, groups, long_tailed_split, power_law_counts
+
+often = settings(deadline=None, max_examples=60)
+gammas, rules = st.floats(0, 3), st.sampled_from(CAPS)
+
+
+def caps_and_total(classes, size):
+    """Lists of class sizes, some of them 0, with a total that they can give."""
+    lists = st.lists(st.integers(0, size), min_size=1, max_size=classes)
+    return lists.flatmap(lambda caps: st.tuples(st.just(caps), st.integers(0, sum(caps))))
+
+
+@often
+@given(caps_and_total(30, 60), gammas, rules)
+def test_counts_sum_to_the_total_within_the_caps(asked, gamma, cap):
+    caps, total = asked
+    counts = power_law_counts(total, torch.tensor(caps), gamma, cap)
+    assert counts.dtype == torch.int64
+    assert counts.sum() == total
+    assert all(0 <= k <= most for k, most in zip(counts.tolist(), caps, strict=True))
+
+
+@often
+@given(st.integers(1, 40), st.integers(1, 30), st.floats(0, 1), gammas)
+def test_counts_do_not_increase_with_rank_and_rules_agree_where_no_cap_binds(size, classes, ratio, gamma):
+    total = int(ratio * size * classes)
+    for cap in CAPS:
+        assert (power_law_counts(total, torch.full((classes,), size), gamma, cap).diff() <= 0).all()
+    spilt, filled = (power_law_counts(total, torch.full((classes,), total + 1), gamma, cap) for cap in CAPS)
+    assert torch.equal(spilt, filled)
+
+
+def poured(total, caps, law):
+    """Each rank's share poured into its own class, what does not fit into the next with room, and around."""
+    share = [Fraction(0) for _ in caps]
+    for k, part in enumerate(law):
+        left = total * part / sum(law)
+        for j in chain(range(k, len(caps)), range(k)):
+            give = min(left, caps[j] - share[j])
+            share[j], left = share[j] + give, left - give
+    return share
+
+
+def levelled(total, caps, law):
+    """min(cap, level * law) at the level where it sums to the total; it bends where a class becomes full."""
+    full_at = [cap / part for cap, part in zip(caps, law, strict=True)]
+    bend = min(level for level in full_at if sum(map(min, caps, [level * part for part in law])) >= total)
+    room = total - sum(cap for cap, level in zip(caps, full_at, strict=True) if level < bend)
+    level = room / sum(part for part, full in zip(law, full_at, strict=True) if full >= bend)
+    return [min(cap, level * part) for cap, part in zip(caps, law, strict=True)]
+
+
+@often
+@given(caps_and_total(6, 40), st.integers(0, 2), rules)
+def test_counts_are_those_of_exact_fractions(asked, gamma, cap):
+    caps, total = asked
+    law = [Fraction(1, k**gamma) for k in range(1, len(caps) + 1)]
+    share = {"spill": poured, "water-filling": levelled}[cap](total, caps, law)
+    expected = [int(s) for s in share]
+    by_remainder = sorted(range(len(caps)), key=lambda k: (expected[k] - share[k], k))
+    for k in by_remainder[: total - sum(expected)]:
+        expected[k] += 1
+    assert power_law_counts(total, torch.tensor(caps), gamma, cap).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "caps", "gamma", "spill", "filled"),
+    [
+        # 1/k over three ranks is 6/11, 3/11, 2/11: of 22 it is 12, 6, 4, of 10 it is 5.45, 2.73, 1.82
+        (22, [99, 99, 99], 1, [12, 6, 4], [12, 6, 4]),
+        (10, [99, 99, 99], 1, [5, 3, 2], [5, 3, 2]),
+        # 3.33 each: the image left over goes to the first rank
+        (10, [9, 9, 9], 0, [4, 3, 3], [4, 3, 3]),
+        # 16.4, 8.2, 5.5: class 1 is full and 6.4 go to class 2, or 20 to classes 2 and 3 as 3 : 2
+        (30, [10, 20, 20], 1, [10, 15, 5], [10, 12, 8]),
+        # 80 and 20: class 2 has 10 and it is the last, so the surplus starts again at the head
+        (100, [100, 10], 2, [90, 10], [90, 10]),
+        # 36/49, 9/49, 4/49 of 98 are 72, 18, 8: 3 images come around, one to class 1, two to class 2; or 95 as 4 : 1
+        (98, [73, 40, 5], 2, [73, 20, 5], [73, 20, 5]),
+        # a class without images gives nothing: its third goes to the next, or to both others
+        (9, [9, 0, 9], 0, [3, 0, 6], [5, 0, 4]),
+    ],
+)
+def test_counts_by_hand(total, caps, gamma, spill, filled):
+    assert power_law_counts(total, torch.tensor(caps), gamma).tolist() == spill
+    assert power_law_counts(total, caps, gamma, "water-filling").tolist() == filled
+
+
+@pytest.mark.parametrize(("cap", "full"), [("spill", [0, 21, 27, 29]), ("water-filling", [0, 8, 13, 16])])
+def test_fully_forgotten_classes_at_the_papers_size(cap, full):
+    counts = [power_law_counts(13_500, torch.full((100,), 450), gamma, cap) for gamma in (0, 1, 1.5, 2)]
+    assert [int((c == 450).sum()) for c in counts] == full
+
+
+@pytest.mark.parametrize(
+    ("total", "gamma", "cap", "words"),
+    [
+        (31, 1, "spill", "^cannot forget 31 of 30 images: lower ratio or val$"),
+        (-1, 1, "spill", "^cannot forget -1 of 30"),
+        (3, -0.5, "spill", r"^gamma -0.5 is not a number from 0 up: 0 is balanced, the paper goes to 2$"),
+        (3, float("nan"), "spill", "^gamma nan"),
+        (3, float("inf"), "spill", "^gamma inf"),
+        (3, 1, "truncate", "^unknown cap rule 'truncate'; choose one of: spill, water-filling$"),
+    ],
+)
+def test_count_errors(total, gamma, cap, words):
+    with pytest.raises(ValueError, match=words):
+        power_law_counts(total, torch.tensor([10, 10, 10]), gamma, cap)
+
+
+Y = torch.arange(10).repeat_interleave(50)
+labels = st.lists(st.integers(0, 7), min_size=4, max_size=120).map(lambda y: torch.tensor([5, 5, 0, *y]))
+vals, seeds = st.sampled_from([0, 0.1, 0.3]), st.integers(0, 9)
+
+
+@often
+@given(labels, st.floats(0.3, 0.7), gammas, vals, seeds, st.booleans(), rules)
+def test_a_split_covers_every_image_once(y, ratio, gamma, val, seed, permute, cap):
+    split = long_tailed_split(y, ratio, gamma, val, seed, cap, permute)
+    parts = (split.forget, split.retain, split.val)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(len(y)))
+    assert all((part.diff() > 0).all() for part in parts)
+    assert len(split.forget) == round(ratio * (len(y) - len(split.val)))
+    have, held_out, counts = (y[i].bincount(minlength=y.max() + 1) for i in (slice(None), split.val, split.forget))
+    assert held_out.tolist() == [round(val * n) for n in have.tolist()]
+    assert torch.equal(counts, split.forget_counts)
+    at = split.rank.argsort()
+    assert torch.equal(counts[at], power_law_counts(len(split.forget), (have - held_out)[at], gamma, cap))
+    assert permute or torch.equal(split.rank, torch.arange(len(have)))
+
+
+@pytest.mark.parametrize(
+    ("y", "ratio", "val", "expected"),
+    [
+        ([0] * 10, 0.5, 0.2, [4]),  # one class
+        ([0, 1, 2, 3], 0.5, 0, [1, 1, 0, 0]),  # one image a class
+        ([2, 0, 0, 2, 2, 0, 0, 2], 0.5, 0, [1, 0, 3]),  # 4/3 each, and class 1 has none
+        ([0, 1] * 5, 0.1, 0, [1, 0]),  # as little as can be forgotten
+        ([0, 1] * 5, 0.9, 0, [5, 4]),  # as little as can be retained
+    ],
+)
+def test_degenerate_data(y, ratio, val, expected):
+    assert long_tailed_split(torch.tensor(y), ratio, 0, val).forget_counts.tolist() == expected
+
+
+@pytest.mark.parametrize("permute", [False, True])
+def test_the_same_seed_gives_the_same_split(permute):
+    first, again, other = (long_tailed_split(Y, 0.3, 1, seed=s, permute=permute) for s in (1, 1, 2))
+    for part in ("forget", "retain", "val"):
+        assert torch.equal(getattr(first, part), getattr(again, part))
+        assert not torch.equal(getattr(first, part), getattr(other, part))
+
+
+def test_every_image_has_the_same_chance():
+    # of 10 images 2 are held out and 4 of the other 8 forgotten: in 400 draws 80 ± 8 and 160 ± 10 times each
+    splits = [long_tailed_split(torch.zeros(10, dtype=torch.long), 0.5, 0, 0.2, seed) for seed in range(400)]
+    assert ((torch.cat([s.val for s in splits]).bincount() - 80).abs() < 32).all()
+    assert ((torch.cat([s.forget for s in splits]).bincount() - 160).abs() < 40).all()
+
+
+def test_validation_images_do_not_depend_on_what_is_forgotten():
+    base = long_tailed_split(Y, 0.3, 0).val  # by default a tenth, of seed 0
+    assert torch.equal(base, long_tailed_split(Y, 0.3, 0, 0.1, 0).val)
+    for ratio, gamma, cap in ((0.1, 0, "spill"), (0.3, 2, "spill"), (0.7, 2, "water-filling")):
+        assert torch.equal(base, long_tailed_split(Y, ratio, gamma, cap=cap).val)
+
+
+def test_rank_is_the_label_unless_permuted():
+    plain, drawn = long_tailed_split(Y, 0.5, 2), long_tailed_split(Y, 0.5, 2, permute=True)
+    assert torch.equal(plain.forget_counts, power_law_counts(225, torch.full((10,), 45), 2, "spill"))
+    assert drawn.rank.tolist() != plain.rank.tolist() == list(range(10))
+    assert torch.equal(drawn.forget_counts[drawn.rank.argsort()], plain.forget_counts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"ratio": 0}, r"^ratio 0 is outside \(0, 1\): it is the share of the training images to forget$"),
+        ({"ratio": 1}, "^ratio 1 is outside"),
+        ({"ratio": float("nan")}, "^ratio nan is outside"),
+        (
+            {"val": 1.0},
+            r"^val 1.0 is outside \[0, 1\): it is the share of each class held out for validation$",
+        ),
+        ({"val": -0.1}, r"^val -0.1 is outside"),
+        (
+            {"ratio": 0.9999},
+            r"^ratio 0.9999 of 450 images leaves nothing to retain: lower ratio, or use more images$",
+        ),
+        ({"ratio": 0.0001}, r"^ratio 0.0001 of 450 images forgets nothing: raise ratio, or use more images$"),
+        ({"gamma": -1.0}, r"^gamma -1.0 is not"),
+        ({"cap": "truncate"}, "^unknown cap rule 'truncate'"),
+    ],
+)
+def test_split_errors(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        long_tailed_split(Y, **{"ratio": 0.3, "gamma": 1.0, **arguments})
+
+
+thirds = [(100, [33, 34, 33]), (30, [10, 10, 10]), (10, [3, 4, 3]), (2, [1, 0, 1]), (1, [0, 1, 0])]
+
+
+@pytest.mark.parametrize(("classes", "sizes"), thirds)
+@pytest.mark.parametrize("gamma", [0, 2])
+def test_groups_are_thirds_by_rank_where_classes_are_equal(classes, sizes, gamma):
+    split = long_tailed_split(torch.arange(classes).repeat_interleave(20), 0.3, gamma, permute=True)
+    found = groups(split)
+    assert {name: len(c) for name, c in found.items()} == dict(zip(("head", "mid", "tail"), sizes, strict=True))
+    assert split.rank[torch.cat(list(found.values()))].tolist() == list(range(classes))
+
+
+def test_groups_go_by_count_where_classes_differ():
+    y = torch.arange(3).repeat_interleave(torch.tensor([4, 40, 16]))
+    split = long_tailed_split(y, 0.75, 0, val=0)
+    assert split.forget_counts.tolist() == [4, 26, 15]  # 15 each, and class 1 takes what class 0 cannot give
+    assert {name: c.tolist() for name, c in groups(split).items()} == {"head": [1], "mid": [2], "tail": [0]}
