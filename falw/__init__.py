@@ -41,7 +41,8 @@ _HOME = {
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],
     "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
-    "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions", "table"],
+    "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
+    "report": ["table", "paired_gap"],
     "plots": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--ratio", type=float, default=0.3, help="share of the training images to forget")
         command.add_argument("--gamma", type=float, default=0.5, help="exponent of the power law of the forget set")
         command.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
+        command.add_argument("--split-mismatch", action="store_true", help="the Original saw another seed's split")
         command.add_argument("--methods", default="all", help="all, or names joined by commas")
         command.add_argument(
             "--out", required=True, type=Path, help="folder of the records; what is there is not rerun"
@@ -85,7 +86,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _setting(args: argparse.Namespace) -> dict:
-    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap")
+    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap", "split_mismatch")
     return {name: getattr(args, name) for name in names}
 
 

@@ -40,7 +40,11 @@ FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap
 
 @dataclass(frozen=True)
 class Setting:
-    """What is forgotten, from what, by which network. None takes the data set's own value."""
+    """What is forgotten, from what, by which network. None takes the data set's own value.
+
+    split_mismatch: the Original was trained on the D_f and D_r of another seed's split, so that part of what is to be
+    forgotten was never seen. The public code that the paper builds on did so; here it is an option.
+    """
 
     dataset: str = "textures"
     model: str = "tiny"
@@ -53,6 +57,7 @@ class Setting:
     classes: int | None = None
     per_class: int | None = None
     data_seed: int = 0
+    split_mismatch: bool = False
 
 
 # How each network is trained (Original and Retrain alike) and unlearned. The large networks follow Appendix C.1; the
@@ -164,11 +169,15 @@ def load_setting(
 ) -> tuple[Dataset, Split]:
     """The data set (kept in memory for the next call) and the split of a setting."""
     data = _dataset(setting, root, torch.device(device), progress)
+    return data, _split(setting, data, setting.seed)
+
+
+def _split(setting: Setting, data: Dataset, seed: int) -> Split:
     val = data.val if setting.val is None else setting.val
-    return data, long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, setting.seed, setting.cap)
+    return long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, seed, setting.cap)
 
 
-def original_of(cell: Cell, data: Dataset, split: Split, out: Path) -> tuple[nn.Module, float]:
+def original_of(cell: Cell, data: Dataset, out: Path) -> tuple[nn.Module, float]:
     """The cell's Original and the seconds its training took: from `out`, or trained now and stored there."""
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
@@ -177,7 +186,9 @@ def original_of(cell: Cell, data: Dataset, split: Split, out: Path) -> tuple[nn.
         model.load_state_dict(stored["weights"])
         return model.to(data.train.x.device).eval(), stored["seconds"]
     start = time.perf_counter()
-    train_original(model, data, split, cell.recipe)
+    train_original(
+        model, data, _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch), cell.recipe
+    )
     seconds = time.perf_counter() - start
     weights = {k: v.cpu() for k, v in model.state_dict().items()}
     write_whole(path, lambda f: torch.save({"weights": weights, "seconds": seconds}, f))
@@ -187,7 +198,8 @@ def original_of(cell: Cell, data: Dataset, split: Split, out: Path) -> tuple[nn.
 def run_cell(cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu") -> Record:
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
-    On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits.
+    On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits. A model
+    that diverged is a result too: its record has None for scores and says why in "failed".
     """
     record = read_record(out / f"{cell.key}.json", cell)
     if record is not None:
@@ -197,32 +209,39 @@ def run_cell(cell: Cell, out: Path, root: Path | None = None, device: str | torc
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     try:
-        model, seconds = original_of(cell, data, split, out)
+        model, seconds = original_of(cell, data, out)
         if cell.method != ORIGINAL:
             start = time.perf_counter()
             model = unlearn(cell.method, model, data, split, cell.config)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start
-        pred = predict(model, data, split)
+        found = _found(predict(model, data, split), split, out / f"{cell.key}.npz")
     except FloatingPointError as error:
-        raise FloatingPointError(f"{cell.method} on {cell.setting}: {error}") from None
+        found = {"scores": None, "failed": str(error)}
     finally:
         torch.set_num_threads(threads)
-    write_whole(out / f"{cell.key}.npz", lambda f: np.savez_compressed(f, **_arrays(pred)))
     record = {
         "key": cell.key,
         **json.loads(json.dumps(asdict(cell))),
-        "scores": score(pred)._asdict(),
-        "forget_groups": by_group(pred.forget, groups(split)),
-        "test_groups": by_group(pred.test, groups(split)),
+        **found,
         "forget_counts": split.forget_counts.tolist(),
-        "sizes": {name: len(part.y) for name, part in pred._asdict().items()},
         "seconds": round(seconds, 3),
         **conditions(device),
     }
     write_whole(out / f"{cell.key}.json", lambda f: f.write(json.dumps(record, indent=1).encode()))
     return record
+
+
+def _found(pred: Predictions, split: Split, path: Path) -> Record:
+    """What a record says of the predictions, which are written to `path`."""
+    write_whole(path, lambda f: np.savez_compressed(f, **_arrays(pred)))
+    return {
+        "scores": score(pred)._asdict(),
+        "forget_groups": by_group(pred.forget, groups(split)),
+        "test_groups": by_group(pred.test, groups(split)),
+        "sizes": {name: len(part.y) for name, part in pred._asdict().items()},
+    }
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
@@ -274,7 +293,7 @@ def read_record(path: Path, cell: Cell | None = None) -> Record | None:
         return None
     try:
         record = json.loads(path.read_text())
-        if record["key"] != path.stem or (cell and record["key"] != cell.key) or not record["scores"]:
+        if record["key"] != path.stem or (cell and record["key"] != cell.key) or "scores" not in record:
             raise ValueError("it describes another cell")
     except (ValueError, KeyError, TypeError) as error:
         aside = path.with_suffix(".unreadable")
@@ -315,9 +334,8 @@ def run_cells(
     device: str = "auto",
     jobs: int | None = None,
     progress: bool = False,
-    work: Callable[..., Record] = run_cell,
 ) -> list[Record]:
-    """The records of the cells, in order, each run by `work` if it is not in `out`; Originals come first.
+    """The records of the cells, in order, each run if it is not in `out`; Originals come first.
 
     jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. Data sets and splits
     are checked before the first file is written. Raises ValueError for what does not exist or fit.
@@ -333,7 +351,7 @@ def run_cells(
     records: dict[str, Record] = {}
     with _bar(cells, progress) as bar:
         for wave in (list(originals.values()), rest):
-            for cell, record in _each(functools.partial(work, out=out, root=where, device=place), wave, jobs):
+            for cell, record in _each(functools.partial(run_cell, out=out, root=where, device=place), wave, jobs):
                 records[cell.key] = record
                 bar.set_postfix_str(cell.method)
                 bar.update(cell.passes)

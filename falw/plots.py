@@ -14,7 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from falw.metrics import Part, Scores
+from falw.metrics import Part, Scores, deviation
 from falw.split import Split, groups
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures.
@@ -35,7 +35,7 @@ GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
 
 def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
     """The axes given, or those of a new figure of width x height inches."""
-    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return ax if ax is not None else plt.subplots(figsize=(width, height), dpi=144, layout="constrained")[1]
 
 
 def colour(name: str) -> str | None:
@@ -101,6 +101,57 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
         ax.hist(d, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
     ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
     ax.legend(frameon=False)
+    return ax
+
+
+def method_card(name: str, forget: Mapping[str, Part], tol: float = 0.1) -> tuple[Axes, Axes]:
+    """One method in two panels: its probabilities on the forget set, and its deviation from Retrain.
+
+    forget: the forget set under "original", "retrain", "noise floor" and `name`.
+    """
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), dpi=144, layout="constrained")
+    probability_histogram({k: forget[k] for k in ("original", "retrain", name)}, left)
+    against = {k: deviation(forget[k], forget["retrain"]) for k in ("noise floor", name)}
+    deviation_histogram(against, tol, right)
+    return left, right
+
+
+def paths(values: Mapping[str, Sequence[float]], floor: float, ax: Axes | None = None) -> Axes:
+    """A quantity after each epoch (0 is the Original) under several methods, with Retrain's value as a line."""
+    ax = axes(ax)
+    for name, path in values.items():
+        ax.plot(range(len(path)), path, marker=".", label=name)
+    ax.axhline(floor, color=COLOURS["retrain"], linewidth=1, linestyle="--", label="retrain")
+    ax.set(xlabel="epoch", ylabel="mean probability of the true class", ylim=(0, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Avg. Gap over the learning rate for methods of a search (`tune`), the chosen rate marked."""
+    ax = axes(ax)
+    for name in methods:
+        own = [t for t in trials if t["method"] == name and "gap" in t]
+        rates, gaps = [t["changes"]["lr"] for t in own], [t["gap"] for t in own]
+        (line,) = ax.plot(rates, gaps, marker=".", color=colour(name), label=name)
+        best = min(own, key=lambda t: t["gap"])
+        ax.plot(best["changes"]["lr"], best["gap"], "o", markersize=9, fillstyle="none", color=line.get_color())
+    ax.set(xscale="log", xlabel="learning rate", ylabel="Avg. Gap to Retrain, points", ylim=(0, None))
+    ax.legend(frameon=False)
+    return ax
+
+
+def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+    """Differences in Avg. Gap with their intervals, from `report.paired_gap`; each pair of seeds is a dot."""
+    ax = axes(ax, height=0.45 * len(rows) + 1)
+    for y, row in enumerate(rows):
+        ax.plot(row["differences"], np.full(len(row["differences"]), y), ".", color="#999999", markersize=4)
+        ax.plot([row["low"], row["high"]], [y, y], color=COLOURS["falw"], linewidth=2)
+        ax.plot(row["mean"], y, "o", color=COLOURS["falw"])
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks(range(len(rows)), [f"{row['method']} − {row['base']}" for row in rows])
+    ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
+    ax.invert_yaxis()
     return ax
 
 

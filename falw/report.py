@@ -10,28 +10,29 @@ from collections.abc import Callable
 from typing import Any
 
 from falw.bench import ORIGINAL, RETRAIN
-from falw.methods import METHODS
+from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores, gap
 
 Row = dict[str, Any]
+FLOOR = "noise floor"
 
 
 def table(records: list[dict[str, Any]]) -> list[Row]:
     """Rows of the paper's kind: a method's four scores, gaps to Retrain and seconds, mean and deviation over seeds.
 
     A row is {"setting", "method", "seeds", "fa": {"mean", "sd", "gap"}, "ra", "ta", "mia", "gap": {"mean", "sd"},
-    "seconds": {"mean", "sd"}}. sd is None for one seed. A gap is the mean over seeds of the distance to the Retrain of
-    the same seed. The row "noise floor" is a second Retrain, trained from another seed, against the first.
+    "seconds": {"mean", "sd"}}; "seeds" leaves out those that "diverged". sd is None for one seed. A gap is the mean
+    over seeds of the distance to the Retrain of the same seed. The row "noise floor" is a second Retrain, trained from
+    another seed, against the first.
     """
     groups_: dict[str, dict[str, dict[tuple, dict]]] = {}
     for record in records:
         setting = {k: v for k, v in record["setting"].items() if k not in ("seed", "data_seed")}
-        floor = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
-        name = "noise floor" if floor else record["method"]
+        name = row_name(record)
         seeds = (record["setting"]["seed"], record["setting"]["data_seed"])
         groups_.setdefault(json.dumps(setting, sort_keys=True), {}).setdefault(name, {})[seeds] = record
-    first = [RETRAIN, "noise floor", ORIGINAL]
-    order = {name: place for place, name in enumerate([*first, *(m for m in METHODS if m not in first)])}
+    order = {name: place for place, name in enumerate([RETRAIN, FLOOR, ORIGINAL, *METHODS, *VARIANTS])}
+    order[RETRAIN] = -1
     return [
         _row(json.loads(setting), name, methods[name], methods.get(RETRAIN, {}))
         for setting, methods in sorted(groups_.items())
@@ -40,10 +41,12 @@ def table(records: list[dict[str, Any]]) -> list[Row]:
 
 
 def _row(setting: dict, name: str, records: dict[tuple, dict], retrain: dict[tuple, dict]) -> Row:
-    scores = {seed: Scores(**r["scores"]) for seed, r in sorted(records.items())}
-    reference = {seed: Scores(**r["scores"]) for seed, r in retrain.items()}
+    scores, reference = (
+        {seed: Scores(**r["scores"]) for seed, r in sorted(found.items()) if r["scores"]}
+        for found in (records, retrain)
+    )
     paired = [seed for seed in scores if seed in reference]
-    row: Row = {"method": name, "setting": setting, "seeds": len(scores)}
+    row: Row = {"method": name, "setting": setting, "seeds": len(scores), "diverged": len(records) - len(scores)}
     for k in Scores._fields:
         distances = [abs(getattr(scores[s], k) - getattr(reference[s], k)) for s in paired]
         row[k] = {**_mean_sd([getattr(v, k) for v in scores.values()]), "gap": _mean_sd(distances)["mean"]}
@@ -57,10 +60,49 @@ def _mean_sd(values: list[float]) -> dict[str, float | None]:
     return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
+def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence: float = 0.95) -> dict[str, Any]:
+    """By how much the Avg. Gap of `method` exceeds that of `base`, in points: below 0 the method is closer to Retrain.
+
+    {"method", "base", "seeds", "mean", "low", "high", "differences"}: the mean over pairs of one setting and seed, and
+    its bootstrap interval (bias-corrected and accelerated). Raises ValueError for fewer than two pairs.
+    """
+    gaps = _gaps_by_seed(records)
+    differences = [g[method] - g[base] for g in gaps.values() if method in g and base in g]
+    if len(differences) < 2:
+        raise ValueError(f"{len(differences)} pairs of {method} and {base}: run both with at least two seeds")
+    from scipy.stats import bootstrap
+
+    found = bootstrap((differences,), statistics.fmean, confidence_level=confidence, rng=0, vectorized=False)
+    low, high = found.confidence_interval
+    mean = statistics.fmean(differences)
+    row = {"method": method, "base": base, "seeds": len(differences), "mean": mean}
+    return {**row, "low": float(low), "high": float(high), "differences": differences}
+
+
+def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Avg. Gap of every method of every setting and seed."""
+    scores: dict[str, dict[str, Scores]] = {}
+    for record in records:
+        setting = json.dumps(record["setting"], sort_keys=True)
+        if record["scores"]:
+            scores.setdefault(setting, {})[row_name(record)] = Scores(**record["scores"])
+    return {
+        setting: {name: gap(value, methods[RETRAIN]) for name, value in methods.items()}
+        for setting, methods in scores.items()
+        if RETRAIN in methods
+    }
+
+
+def row_name(record: dict[str, Any]) -> str:
+    """The method of a record; a second Retrain, from another seed than its setting's, is the noise floor."""
+    floor = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
+    return FLOOR if floor else record["method"]
+
+
 def describe(setting: dict[str, Any]) -> str:
     """A setting in one line, naming only what is not left to the data set."""
     named = {k: v for k, v in setting.items() if v is not None and k not in ("dataset", "model")}
-    usual = {"cap": "spill"}
+    usual = {"cap": "spill", "split_mismatch": False}
     rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in named.items() if usual.get(k) != v)
     return f"{setting['dataset']}, {setting['model']}, {rest}"
 
@@ -78,7 +120,8 @@ def to_markdown(rows: list[Row]) -> str:
         lines += ["", f"**{describe(setting)}** ({seeds} seed{plural})", ""]
         lines += ["| method | " + " | ".join(COLUMNS.values()) + " |", "| :-- |" + " --: |" * len(COLUMNS)]
         for row in of_setting:
-            lines.append(f"| {row['method']} | " + " | ".join(_text(row[k], k) for k in COLUMNS) + " |")
+            name = row["method"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
+            lines.append(f"| {name} | " + " | ".join(_text(row[k], k) for k in COLUMNS) + " |")
     return "\n".join(lines[1:])
 
 
@@ -102,12 +145,30 @@ def to_csv(rows: list[Row]) -> str:
 
 def _flat(row: Row) -> dict[str, Any]:
     scores = {f"{k}_{part}": value for k in COLUMNS for part, value in row[k].items()}
-    return {"method": row["method"], "seeds": row["seeds"], **scores, **row["setting"]}
+    return {"method": row["method"], "seeds": row["seeds"], "diverged": row["diverged"], **scores, **row["setting"]}
 
 
 def to_json(rows: list[Row]) -> str:
     """The rows as they are."""
     return json.dumps(rows, indent=1)
+
+
+def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
+    """The rows of METHODS as a table: the named parts of Formulation 1 that each is made of."""
+    columns = ("forget_loss", "targets", "weight", "penalty", "mask")
+    lines = ["| method | batches | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
+    lines.append("| :-- |" + " :-- |" * (len(columns) + 1))
+    for name, row in methods.items():
+        plain = row.batches == "retain" or row.function is not None  # nothing is trained towards the forget set
+        parts = [_part(getattr(row, c)) if not (plain and c in ("forget_loss", "targets")) else "–" for c in columns]
+        batches = _part(row.function) if row.function is not None else row.batches
+        lines.append(f"| {name} | {batches} | " + " | ".join(parts) + " |")
+    return "\n".join(lines)
+
+
+def _part(part: Callable | None) -> str:
+    """The name a builder was defined under: what made it, if it was made by a function with options."""
+    return "–" if part is None else part.__qualname__.split(".")[0].replace("_", " ")
 
 
 FORMATS: dict[str, Callable[[list[Row]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}

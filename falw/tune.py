@@ -19,14 +19,12 @@ import torch
 
 from falw.bench import (
     TUNED,
-    Cell,
     Record,
     Setting,
     cells_of,
     conditions,
     parse_methods,
     read_predictions,
-    run_cell,
     run_cells,
     write_whole,
 )
@@ -76,14 +74,6 @@ def unseen_gap(pred: Predictions, forget_counts: torch.Tensor) -> float:
     return (abs(accuracy(pred.forget) - unseen) + 100 - accuracy(pred.retain)) / 2
 
 
-def trial(cell: Cell, out: Path, root: Path | None = None, device: Any = "cpu") -> Record:
-    """A cell's record; one without scores if the method diverged, which a search has to survive."""
-    try:
-        return run_cell(cell, out, root, device)
-    except FloatingPointError as error:
-        return {"key": cell.key, "method": cell.method, "failed": str(error)}
-
-
 def tune(
     setting: Setting, methods: str | Sequence[str], out: str | Path, root: str | Path | None = None, **how: Any
 ) -> dict[str, Any]:
@@ -96,7 +86,7 @@ def tune(
     base = cells_of(setting, [])
     cells = [cells_of(setting, [name])[-1] for name, _ in todo]
     cells = [replace(c, config=replace(c.config, **changes)) for c, (_, changes) in zip(cells, todo, strict=True)]
-    records = run_cells(base + cells, out, root=root, work=trial, **how)
+    records = run_cells(base + cells, out, root=root, **how)
     retrain = Scores(**records[1]["scores"])
     trials = [
         {"method": name, "changes": changes, **_gaps(record, retrain, Path(out))}
@@ -116,7 +106,7 @@ def tune(
 
 
 def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
-    if "failed" in record:
+    if record["scores"] is None:
         return {"failed": record["failed"]}
     scores = Scores(**record["scores"])
     unseen = unseen_gap(read_predictions(record, out), torch.tensor(record["forget_counts"]))
