@@ -55,7 +55,7 @@ book: _build/html/index.html  ## set up, execute what is not executed, build the
 # Warnings are errors. A failed build is removed: pages it had read would not be read, nor complained of, a second time.
 _build/html/index.html: $(READY) $(BOOK) | book/static/vendor/mathjax
 	$(BIN)/python tools/execute.py
-	$(BIN)/jupyter-book build book --config _config.yml --toc book/_toc.yml --path-output . -W -n --keep-going -q \
+	$(BIN)/jupyter-book build book --config _config.yml --path-output . -W -n --keep-going -q \
 		|| { rm -rf _build; exit 1; }
 	touch $@
 

@@ -75,7 +75,7 @@ def execute(path: Path) -> None:
                     print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
     notebook.metadata["falw"] = {"executed": sources_hash(notebook)}
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # knows ! and %
     part = path.with_name(f".{path.name}.part")
     nbformat.write(notebook, part)
     os.replace(part, path)
