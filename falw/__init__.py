@@ -37,6 +37,7 @@ _HOME = {
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
         *["tow", "kl_divergence", "js_divergence"],
     ],
+    "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "models": ["MODELS", "Normalize", "Network", "create", "reset"],
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run methods on a setting and print the table")
     run.set_defaults(act=_run)
     run.add_argument("--seeds", default="1", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
-    run.add_argument("--data-seed", help="seed of the data set itself, or `same` for that of each run (default: 0)")
+    run.add_argument("--data-seed", default="0", help="seed of the data set itself (0), or `same` as that of each run")
     run.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
     run.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
     run.add_argument("--lr", type=float, help="learning rate of the unlearning methods")
@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> None:
 
     _format(args.format)
     seeds = _seeds(args.seeds)
-    of_data = seeds if args.data_seed == "same" else _seeds(f"{args.data_seed or 0},") * len(seeds)
+    of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
     settings = [bench.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
     given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
     records = bench.run(
@@ -110,6 +110,12 @@ def _seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds '{text}' is neither a number from 1 up nor a list like 4,5,6")
     return seeds
+
+
+def _data_seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"data seed '{text}' is neither a number from 0 up nor `same`")
+    return int(text)
 
 
 def _format(name: str):

@@ -340,7 +340,12 @@ def run_cells(
     jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. Data sets and splits
     are checked before the first file is written. Raises ValueError for what does not exist or fit.
     """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs {jobs} is too small: give a whole number from 1 up")
     where, place, out = Path(root) if root is not None else None, find_device(device), Path(out)
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"records need a folder and '{there}' is a file; give another --out")
     for setting in dict.fromkeys(cell.setting for cell in cells):
         load_setting(setting, where, place, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
@@ -392,8 +397,8 @@ def _bar(cells: list[Cell], progress: bool) -> Any:
 
 
 def read_records(out: str | Path) -> list[Record]:
-    """Every record in a folder; raises FileNotFoundError where there is none."""
-    found = (read_record(path) for path in sorted(Path(out).glob("*.json")))
+    """Every record in a folder, other files left alone; raises FileNotFoundError where there is none."""
+    found = (read_record(path) for path in sorted(Path(out).glob("[0-9a-f]" * 16 + ".json")))
     records = [record for record in found if record is not None]
     if not records:
         raise FileNotFoundError(f"no records in '{out}'; make some: python -m falw run --out {out}")

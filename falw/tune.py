@@ -1,5 +1,8 @@
 """A search that is fair: every method gets as many trials, over its own range, on a setting that is not reported.
 
+Nine trials make a grid, two more lie half-way between its best and that one's neighbours. A range whose best lay at its
+edge was moved for that method and run again, so what is chosen now lies inside.
+
 The winner is the trial with the smallest Avg. Gap. That needs Retrain, which unlearning is meant to do without: it is
 what the field does, and it makes methods comparable at their best, not usable in practice. `unseen_gap` is a criterion
 without Retrain; its choice is stored beside the first.
@@ -8,9 +11,8 @@ without Retrain; its choice is stored beside the first.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from falw.bench import (
     Setting,
     cells_of,
     conditions,
+    find_device,
     parse_methods,
     read_predictions,
     run_cells,
+    tuned,
     write_whole,
 )
 from falw.metrics import Predictions, Scores, accuracy, gap
@@ -57,9 +61,9 @@ GRIDS: dict[str, list[dict[str, float]]] = {
     "be": _decades,
     "bs": _decades,
     "iu": [{"coefficient": 10 ** (k / 2 - 3)} for k in range(9)],
-    "l1-sparse": _cross((0.02, 0.08, 0.32), (1e-5, 1e-4, 1e-3)),
-    "sfron": _cross((0.02, 0.06, 0.18), (0.2, 1, 5)),
-    "sfron+falw": _cross((0.02, 0.06, 0.18), (0.2, 1, 5)),
+    "l1-sparse": _cross((0.16, 0.32, 0.64), (2e-4, 1e-3, 5e-3)),
+    "sfron": _cross((0.06, 0.18, 0.54), (0.2, 1, 5)),
+    "sfron+falw": _cross((0.007, 0.02, 0.06), (1, 5, 25)),
 }
 
 
@@ -79,30 +83,49 @@ def tune(
 ) -> dict[str, Any]:
     """Run every trial of the methods on one setting; return the search: trials with their gaps, and what is chosen.
 
-    `how` is passed on to `run_cells` (device, jobs, progress).
+    `how` is passed on to `run_cells` (device, jobs, progress). A method whose trials all diverged is not in `chosen`.
+    Raises ValueError if no method has a grid, FloatingPointError if Original or Retrain diverged.
     """
     names = [name for name in parse_methods(methods) if name in GRIDS]
-    todo = [(name, changes) for name in names for changes in GRIDS[name]]
-    base = cells_of(setting, [])
-    cells = [cells_of(setting, [name])[-1] for name, _ in todo]
-    cells = [replace(c, config=replace(c.config, **changes)) for c, (_, changes) in zip(cells, todo, strict=True)]
-    records = run_cells(base + cells, out, root=root, **how)
-    retrain = Scores(**records[1]["scores"])
-    trials = [
-        {"method": name, "changes": changes, **_gaps(record, retrain, Path(out))}
-        for (name, changes), record in zip(todo, records[len(base) :], strict=True)
-    ]
-    chosen = {name: _best(trials, name, "gap") for name in names}
-    without = {name: _best(trials, name, "unseen_gap") for name in names}
-    floor = gap(Scores(**records[2]["scores"]), retrain)
+    if not names:
+        raise ValueError(f"nothing to tune in '{methods}'; choose from: {', '.join(GRIDS)}")
+    base = run_cells(cells_of(setting, []), out, root=root, **how)
+    for record in base:
+        if record["scores"] is None:
+            raise FloatingPointError(f"{record['method']}: {record['failed']}")
+    retrain, again = (Scores(**record["scores"]) for record in base[1:])
+
+    def run(todo: list[tuple[str, dict[str, float]]]) -> list[dict[str, Any]]:
+        cells = [cells_of(setting, [name], **changes)[-1] for name, changes in todo]
+        records = run_cells(cells, out, root=root, **how)
+        return [
+            {"method": name, "changes": changes, **_gaps(record, retrain, Path(out))}
+            for (name, changes), record in zip(todo, records, strict=True)
+        ]
+
+    trials = run([(name, changes) for name in names for changes in GRIDS[name]])
+    trials += run([(name, changes) for name in names for changes in _halfway(name, _best(trials, name, "gap"))])
+    chosen, without = (
+        {name: best for name in names if (best := _best(trials, name, criterion))}
+        for criterion in ("gap", "unseen_gap")
+    )
     return {
         "setting": asdict(setting),
-        "noise_floor": floor,
+        "noise_floor": gap(again, retrain),
         "chosen": chosen,
         "chosen_without_retrain": without,
         "trials": trials,
-        **conditions(torch.device("cpu")),
+        **conditions(find_device(how.get("device", "auto"))),
     }
+
+
+def _halfway(name: str, best: dict[str, float] | None) -> list[dict[str, float]]:
+    """Two trials beside the best of a grid, its first value half a step (of the logarithm) down and up."""
+    if best is None:
+        return []
+    key = next(iter(best))
+    low, high, *_ = sorted({trial[key] for trial in GRIDS[name]})
+    return [{**best, key: best[key] * (high / low) ** half} for half in (-0.5, 0.5)]
 
 
 def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
@@ -119,27 +142,29 @@ def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
     }
 
 
-def _best(trials: list[dict[str, Any]], name: str, criterion: str) -> dict[str, float]:
-    own = [t for t in trials if t["method"] == name]
-    return min(own, key=lambda t: t.get(criterion, math.inf))["changes"]
+def _best(trials: list[dict[str, Any]], name: str, criterion: str) -> dict[str, float] | None:
+    own = [t for t in trials if t["method"] == name and "failed" not in t]
+    return min(own, key=lambda t: t[criterion])["changes"] if own else None
 
 
 def at_the_edge(name: str, chosen: dict[str, float]) -> list[str]:
     """The values of a choice that are the first or last of their grid: the optimum may lie outside."""
     ranges = {k: sorted({trial[k] for trial in GRIDS[name]}) for k in chosen}
-    return [k for k, values in ranges.items() if chosen[k] in (values[0], values[-1])]
+    return [k for k, values in ranges.items() if not values[0] < chosen[k] < values[-1]]
 
 
 def to_markdown(search: dict[str, Any]) -> str:
     """The choices of a search as a table; an asterisk marks a value at the edge of its grid."""
     lines = ["| method | chosen | Avg. Gap | chosen without Retrain | Avg. Gap |", "| :-- | :-- | --: | :-- | --: |"]
-    for name in search["chosen"]:
-        both = (search[k][name] for k in ("chosen", "chosen_without_retrain"))
+    for name in dict.fromkeys(trial["method"] for trial in search["trials"]):
+        both = (search[k].get(name) for k in ("chosen", "chosen_without_retrain"))
         lines.append(f"| {name} | " + " | ".join(_choice(search["trials"], name, changes) for changes in both) + " |")
     return "\n".join(lines)
 
 
-def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float]) -> str:
+def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float] | None) -> str:
+    if changes is None:
+        return "every trial diverged | –"
     edge = at_the_edge(name, changes)
     text = ", ".join(f"{k} {v:.4g}" + ("*" if k in edge else "") for k, v in changes.items())
     (won,) = (t for t in trials if t["method"] == name and t["changes"] == changes)
@@ -159,3 +184,4 @@ def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
     table = json.loads(path.read_text())
     table["chosen"].setdefault(search["setting"]["model"], {}).update(search["chosen"])
     write_whole(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))
+    tuned.cache_clear()
