@@ -399,7 +399,7 @@ def _read_images(base: Path, files: list[str], ask: Ask) -> Tensor:
         return len(chunk)
 
     chunks = [range(len(files))[i : i + 128] for i in range(0, len(files), 128)]
-    bar = tqdm(total=len(files), desc="decoding", unit="image", disable=not ask.progress)
+    bar = tqdm(total=len(files), desc="decoding", unit="image", disable=not ask.progress, leave=False)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in pool.map(read, chunks):
             bar.update(done)
