@@ -62,7 +62,7 @@ GRIDS: dict[str, list[dict[str, float]]] = {
     "bs": _decades,
     "iu": [{"coefficient": 10 ** (k / 2 - 3)} for k in range(9)],
     "l1-sparse": _cross((0.16, 0.32, 0.64), (2e-4, 1e-3, 5e-3)),
-    "sfron": _cross((0.18, 0.54, 1.62), (0.04, 0.2, 1)),
+    "sfron": _cross((0.18, 0.54, 1.62), (0.008, 0.04, 0.2)),
     "sfron+falw": _cross((0.007, 0.02, 0.06), (5, 25, 125)),
 }
 
