@@ -1,0 +1,404 @@
+"""The command line: what it prints and stores, and that whatever is asked in vain is answered in one line."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from falw import bench, tune
+from falw.__main__ import main
+from falw.bench import TUNED, read_records
+from falw.data import DATASETS
+from falw.methods import ALIASES, METHODS, VARIANTS
+from falw.metrics import Scores, gap
+from falw.report import COLUMNS
+from falw.train import Config
+
+SMALL = ["--classes", "4", "--per-class", "12", "--size", "8", "--jobs", "1", "--device", "cpu"]
+QUICK = [*SMALL, "--original-epochs", "1", "--epochs", "1", "--methods", "ft,rl"]
+ROWS = ["retrain", "noise floor", "original", "ft", "rl"]
+
+
+def in_a_process(*args):
+    command = [sys.executable, "-m", "falw", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "80"})
+
+
+@pytest.fixture
+def falw(capsys):
+    """A command in this process: exit status, stdout, stderr."""
+
+    def command(*args):
+        try:
+            status = main([*map(str, args)])
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return command
+
+
+def seen(stderr):
+    """The lines of stderr as a terminal shows them: what a carriage return goes back over is gone."""
+    lines = [line.rsplit("\r", 1)[-1].strip() for line in stderr.split("\n")]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder filled by a real process, which no test may change, and that process."""
+    folder = tmp_path_factory.mktemp("cli") / "made" / "on the way"
+    done = in_a_process("run", *QUICK, "--seeds", 2, "--out", folder)
+    before = sorted(folder.iterdir())
+    yield folder, done
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.fixture
+def nothing_is_computed(monkeypatch):
+    def refuse(*args):
+        pytest.fail("something is computed")
+
+    for name in ("unlearn", "train_original", "predict"):
+        monkeypatch.setattr(bench, name, refuse)
+
+
+@pytest.fixture
+def settings(monkeypatch, finished):
+    """The settings that `run` is asked for, instead of running them."""
+    asked = []
+
+    def run(settings, *args, **how):
+        asked.extend(settings)
+        return read_records(finished[0])
+
+    monkeypatch.setattr(bench, "run", run)
+    return asked
+
+
+# Running, and tables of what was run
+
+
+def test_run_prints_a_table_and_stores_its_records(finished):
+    folder, done = finished
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "**textures, tiny, classes 4, gamma 0.5, per class 12, ratio 0.3, size 8** (2 seeds)"
+    assert lines[2] == "| method | " + " | ".join(COLUMNS.values()) + " |"
+    assert [line.split(" | ")[0][2:] for line in lines[4:]] == ROWS
+    assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.npz"))) == 2 * len(ROWS)
+
+
+def test_a_second_run_computes_nothing_and_prints_the_same(finished, falw, nothing_is_computed):
+    status, out, _ = falw("run", *QUICK, "--seeds", 2, "--out", finished[0])
+    assert (status, out) == (0, finished[1].stdout)
+
+
+def test_a_table_of_the_folder_is_the_same(finished, falw, nothing_is_computed):
+    assert falw("table", finished[0]) == (0, finished[1].stdout, "")
+    assert falw("table", finished[0], "--format", "md") == (0, finished[1].stdout, "")
+
+
+def test_json_holds_the_means_of_the_records(finished, falw):
+    status, out, _ = falw("table", finished[0], "--format", "json")
+    rows = json.loads(out)
+    assert status == 0 and [row["method"] for row in rows] == ROWS
+    records = read_records(finished[0])
+    retrain = {r["setting"]["seed"]: r for r in records if r["method"] == "retrain" and r["config"]["seed"] < 1000}
+    for row in rows[3:]:
+        own = [r for r in records if r["method"] == row["method"]]
+        for k in Scores._fields:
+            values = [r["scores"][k] for r in own]
+            assert row[k]["mean"] == pytest.approx(statistics.fmean(values))
+            assert row[k]["sd"] == pytest.approx(statistics.stdev(values))
+        gaps = [gap(*(Scores(**x["scores"]) for x in (r, retrain[r["setting"]["seed"]]))) for r in own]
+        assert row["gap"] == pytest.approx({"mean": statistics.fmean(gaps), "sd": statistics.stdev(gaps)})
+        assert row["seconds"]["mean"] == pytest.approx(statistics.fmean(r["seconds"] for r in own))
+
+
+def test_csv_and_markdown_print_the_numbers_of_json(finished, falw):
+    rows = json.loads(falw("table", finished[0], "--format", "json")[1])
+    flat = list(csv.reader(io.StringIO(falw("table", finished[0], "--format", "csv")[1])))
+    assert flat[0][0] == "method" and [cells[0] for cells in flat[1:]] == ROWS
+    texts = [line[2:-2].split(" | ") for line in finished[1].stdout.splitlines()[4:]]
+    for row, cells, text in zip(rows, flat[1:], texts, strict=True):
+        named = dict(zip(flat[0], cells, strict=True))
+        for column, shown in zip(COLUMNS, text[1:], strict=True):
+            for part, value in row[column].items():
+                assert named[f"{column}_{part}"] == ("" if value is None else str(value))
+            assert float(shown.split()[0]) == pytest.approx(row[column]["mean"], abs=0.05)
+
+
+def test_run_takes_the_format_too(finished, falw, nothing_is_computed):
+    printed = falw("run", *QUICK, "--seeds", 2, "--out", finished[0], "--format", "csv")[1]
+    assert printed == falw("table", finished[0], "--format", "csv")[1]
+
+
+def test_methods_and_data_sets_are_listed(falw):
+    status, out, err = falw("methods")
+    assert (status, err) == (0, "")
+    first = [line.split()[0] for line in out.splitlines() if line and not line.startswith("variants")]
+    assert first == [*METHODS, *VARIANTS] and all(alias in out for alias in ALIASES)
+    status, out, err = falw("datasets")
+    assert (status, err) == (0, "") and [line.split()[0] for line in out.splitlines()][: len(DATASETS)] == [*DATASETS]
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["table"], ["tune"], ["methods"], ["datasets"]])
+def test_every_command_has_help(command, falw):
+    status, out, err = falw(*command, "--help")
+    assert (status, err) == (0, "") and out.startswith(" ".join(["usage: python -m falw", *command]))
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("given, seeds", [("3", [0, 1, 2]), ("1", [0]), ("4,5,6", [4, 5, 6]), ("7,", [7])])
+def test_seeds_are_how_many_or_which(given, seeds, settings, falw):
+    assert falw("run", "--seeds", given, "--out", "unused")[0] == 0
+    assert [s.seed for s in settings] == seeds and {s.data_seed for s in settings} == {0}
+
+
+@pytest.mark.parametrize("given, expected", [("same", [4, 5]), ("7", [7, 7]), ("0", [0, 0])])
+def test_the_seed_of_the_data_is_one_or_that_of_each_run(given, expected, settings, falw):
+    assert falw("run", "--seeds", "4,5", "--data-seed", given, "--out", "unused")[0] == 0
+    assert [s.data_seed for s in settings] == expected
+
+
+def test_options_reach_the_setting(settings, falw):
+    options = {"ratio": 0.2, "gamma": 1.5, "cap": "water-filling", "size": 8, "classes": 7, "per_class": 9}
+    given = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), value)]
+    falw("run", *given, "--dataset", "digits", "--model", "vgg16", "--split-mismatch", "--out", "unused")
+    expected = bench.Setting(dataset="digits", model="vgg16", split_mismatch=True, **options)
+    assert settings == [expected]
+
+
+# Tuning
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
+    monkeypatch.setattr(tune, "GRIDS", {"ft": [{"lr": 0.01}, {"lr": 0.05}, {"lr": 0.2}]})
+
+
+@pytest.fixture
+def adopted(monkeypatch, tmp_path):
+    """The file that `--adopt` changes, in place of the package's own."""
+    path = shutil.copy(TUNED, tmp_path / "tuned.json")
+    monkeypatch.setattr(tune.adopt, "__defaults__", (path,))
+    before = TUNED.read_bytes()
+    yield path
+    assert TUNED.read_bytes() == before
+
+
+def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, adopted, falw, tmp_path):
+    before = adopted.read_bytes()
+    status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune")
+    search = json.loads((tmp_path / "tune" / "search.json").read_text())
+    assert status == 0 and [t["changes"]["lr"] for t in search["trials"]][:3] == [0.01, 0.05, 0.2]
+    assert out == tune.to_markdown(search) + "\n" and adopted.read_bytes() == before
+    assert (search["setting"]["seed"], search["setting"]["data_seed"]) == (100, 100)
+
+    status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune", "--adopt")
+    chosen = json.loads(adopted.read_text())["chosen"]["tiny"]
+    assert status == 0 and chosen["ft"] == search["chosen"]["ft"]
+
+
+def test_a_table_leaves_the_search_beside_the_records_alone(small_grid, falw, tmp_path):
+    falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path)
+    status, _, err = falw("table", tmp_path)
+    assert (status, err) == (0, "") and (tmp_path / "search.json").exists()
+
+
+# What cannot be done: one line that names the value, what is allowed and the way out
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """Folders of images: one fine, the others each with one fault."""
+    monkeypatch.setenv("FALW_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("ape", "bee"):
+            (tmp_path / "fine" / part / name).mkdir(parents=True)
+            for k in range(10):
+                picture = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+                picture.save(tmp_path / "fine" / part / name / f"{k}.png")
+    for fault in ("corrupt", "hollow"):
+        shutil.copytree(tmp_path / "fine", tmp_path / fault)
+    (tmp_path / "corrupt/train/bee/3.png").write_bytes(b"no image")
+    shutil.rmtree(tmp_path / "hollow/test/bee")
+    (tmp_path / "hollow/test/bee").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+def refused(answer, *words):
+    """An answer of one line on stderr with all the words in it, exit status 2 and nothing on stdout."""
+    status, out, err = answer
+    assert (status, out) == (2, "") and len(seen(err)) == 1 and err.endswith("\n"), (status, out, err)
+    assert err.rsplit("\r")[-1].startswith("falw: ") and all(str(word) in err for word in words), err
+
+
+SETTINGS = [  # options of `run` and `tune`, and what the answer must name
+    ("--dataset nosuch", "'nosuch'", "choose one of: textures, digits, cifar10", "folder:PATH"),
+    ("--dataset folder", "'folder'", "folder:PATH"),
+    ("--methods ft,nosuch", "'nosuch'", "choose one of: retrain, ft, rl", *METHODS, *VARIANTS),
+    ("--model nosuch", "'nosuch'", "choose one of: tiny, resnet18, vgg16"),
+    ("--device nosuch", "'nosuch'", "choose one of: auto, cpu, cuda"),
+    ("--device cuda", "device cuda", "no GPU", "use --device cpu or auto"),
+    ("--ratio 0", "ratio 0.0", "outside (0, 1)", "share of the training images"),
+    ("--ratio 1", "ratio 1.0", "outside (0, 1)"),
+    ("--ratio 1.5", "ratio 1.5", "outside (0, 1)"),
+    ("--ratio -0.1", "ratio -0.1", "outside (0, 1)"),
+    ("--ratio nan", "ratio nan", "outside (0, 1)"),
+    ("--ratio some", "--ratio", "'some'", "--help"),
+    ("--ratio 0.99", "ratio 0.99 of 40 images", "leaves nothing to retain: lower ratio"),
+    ("--ratio 0.01", "ratio 0.01 of 40 images", "forgets nothing: raise ratio"),
+    ("--gamma -1", "gamma -1.0", "from 0 up"),
+    ("--gamma nan", "gamma nan", "from 0 up"),
+    ("--gamma inf", "gamma inf", "from 0 up"),
+    ("--cap nosuch", "'nosuch'", "choose one of: spill, water-filling"),
+    ("--classes 0", "classes 0", "from 1 up"),
+    ("--classes 99", "classes 99", "at most 30"),
+    ("--per-class 0", "per_class 0", "from 1 up"),
+    ("--size 1", "size 1", "from 2 up"),
+    ("--jobs 0", "jobs 0", "from 1 up"),
+    ("--jobs -1", "jobs -1", "from 1 up"),
+    ("--jobs two", "--jobs", "'two'", "--help"),
+    ("--nosuch 1", "--nosuch", "--help"),
+]
+RUNS = [  # options of `run` only
+    ("--format nosuch", "'nosuch'", "choose one of: md, csv, json"),
+    ("--seeds 0", "seeds '0'", "a number from 1 up nor a list like 4,5,6"),
+    ("--seeds -1", "seeds '-1'", "a number from 1 up nor a list"),
+    ("--seeds x", "seeds 'x'", "a number from 1 up nor a list"),
+    ("--seeds 1,x", "seeds '1,x'", "a number from 1 up nor a list"),
+    ("--seeds 1,-2", "seeds '1,-2'", "a number from 1 up nor a list"),
+    ("--seeds ,", "seeds ','", "a number from 1 up nor a list"),
+    ("--data-seed x", "data seed 'x'", "a number from 0 up nor `same`"),
+    ("--data-seed -1", "data seed '-1'", "a number from 0 up nor `same`"),
+    ("--data-seed 1,2", "data seed '1,2'", "a number from 0 up nor `same`"),
+    ("--epochs 0", "epochs 0", "from 1 up"),
+    ("--original-epochs 0", "epochs 0", "from 1 up"),
+    ("--lr 0", "lr 0.0", "positive number"),
+    ("--lr -1", "lr -1.0", "positive number"),
+    ("--lr nan", "lr nan", "positive number"),
+    ("--lr inf", "lr inf", "positive number"),
+]
+TUNES = [("--seed -1", "seed -1", "from 0 up"), ("--methods retrain", "'retrain'", "choose from: ft, rl")]
+BAD = [("run", *row) for row in SETTINGS + RUNS] + [("tune", *row) for row in SETTINGS + TUNES]
+
+
+@pytest.mark.parametrize(
+    "command, options, words", [(c, o, w) for c, o, *w in BAD], ids=[f"{b[0]} {b[1]}" for b in BAD]
+)
+def test_a_bad_option_is_refused_before_there_is_a_folder(command, options, words, falw, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(falw(command, *SMALL, *options.split(), "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+FOLDERS = {
+    "missing": ["no folder '{}/train'", "images lie in train/<class>/* and test/<class>/*"],
+    "empty": ["no folder '{}/train'", "images lie in train/<class>/* and test/<class>/*"],
+    "corrupt": ["'{}/train/bee/3.png' cannot be read as an image", "repair or remove it"],
+    "hollow": ["class 'bee' has no test images in '{}'", "add some or remove it"],
+}
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+@pytest.mark.parametrize("fault", FOLDERS)
+def test_a_bad_folder_of_images_is_refused_before_there_is_a_folder(command, fault, falw, images, monkeypatch):
+    words = [text.format(images / fault) for text in FOLDERS[fault]]
+    options = ["--jobs", "1", "--device", "cpu", "--out", images / "out"]
+    refused(falw(command, "--dataset", f"folder:{images / fault}", *options), *words)
+    monkeypatch.chdir(images)
+    refused(falw(command, "--dataset", f"folder:{fault}", "--root", images, *options), *words)
+    assert not (images / "out").exists()
+
+
+def test_a_good_folder_of_images_is_run(falw, images):
+    options = ["--original-epochs", 1, "--epochs", 1, "--jobs", 1, "--device", "cpu", "--methods", "ft"]
+    status, out, _ = falw("run", "--dataset", f"folder:{images / 'fine'}", *options, "--out", images / "out")
+    assert status == 0 and "| ft |" in out
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_records_need_a_folder_that_is_named(command, falw, images):
+    refused(falw(command, *SMALL), "required: --out", f"python -m falw {command} --help")
+    for out in ("file", "file/below"):
+        words = (f"'{images / 'file'}' is a file", "give another --out")
+        refused(falw(command, *SMALL, "--methods", "ft", "--out", images / out), *words)
+    assert (images / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("where", ["missing", "empty", "file"])
+def test_a_table_of_nothing_is_refused(where, falw, images):
+    refused(falw("table", images / where), f"no records in '{images / where}'", "make some: python -m falw run --out")
+
+
+def test_a_table_in_an_unknown_format_is_refused(falw, finished):
+    refused(falw("table", finished[0], "--format", "nosuch"), "'nosuch'", "choose one of: md, csv, json")
+
+
+@pytest.mark.parametrize("given, words", [([], ["COMMAND"]), (["nosuch"], ["'nosuch'", "run", "table", "tune"])])
+def test_no_command_or_an_unknown_one_is_refused(given, words, falw):
+    refused(falw(*given), *words, "python -m falw --help")
+
+
+def test_a_refusal_in_a_process_of_its_own(tmp_path):
+    done = in_a_process("run", "--dataset", "nosuch", "--out", tmp_path / "out")
+    refused((done.returncode, done.stdout, done.stderr), "'nosuch'", "choose one of: textures")
+    assert not (tmp_path / "out").exists()
+
+
+# What ends on the way
+
+
+def test_what_diverges_is_counted_in_the_table(falw, tmp_path):
+    status, out, err = falw("run", *QUICK[:-1], "ft", "--lr", "1e30", "--out", tmp_path)
+    assert status == 0 and "| ft (1 diverged) | – | – | – | – | – |" in out and "Traceback" not in err
+
+
+def said(err):
+    """What stderr says beside the bar."""
+    return [line for line in seen(err) if "gone," not in line]
+
+
+def test_an_interrupt_is_one_line_and_the_same_command_goes_on(falw, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(bench, "unlearn", stop)
+        status, out, err = falw("run", *QUICK, "--out", tmp_path)
+    assert (status, out, said(err)) == (130, "", ["falw: stopped; the same command goes on from here"])
+    assert len(read_records(tmp_path)) == 1
+    status, out, _ = falw("run", *QUICK, "--out", tmp_path)
+    assert status == 0 and len(read_records(tmp_path)) == len(ROWS)
+
+
+def test_what_fails_on_the_way_is_one_line_and_status_1(falw, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(bench, "write_whole", fail)
+    status, out, err = falw("run", *QUICK, "--out", tmp_path)
+    assert (status, out, said(err)) == (1, "", ["falw: disk full"])
+
+
+def test_a_search_that_has_no_retrain_says_what_diverged(small_grid, falw, tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
+    status, out, err = falw("tune", *SMALL, "--methods", "ft", "--out", tmp_path)
+    (line,) = said(err)
+    assert (status, out) == (1, "") and line.startswith("falw: original: ") and "lower the learning rate" in line

@@ -1,0 +1,265 @@
+"""The search: its grids, its two criteria, what diverges, what is chosen, and where the choice goes."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from falw import bench, tune
+from falw.bench import Setting, read_records
+from falw.methods import METHODS, VARIANTS
+from falw.metrics import Part, Predictions, Scores, gap
+from falw.train import Config
+from falw.tune import GRIDS, adopt, at_the_edge, store, to_markdown, unseen_gap
+
+SETTING = Setting("textures", size=8, classes=4, per_class=12, seed=100, data_seed=100)
+SERIAL = {"device": "cpu", "jobs": 1}
+
+
+# Grids
+
+
+def test_every_row_but_retrain_has_a_grid():
+    assert set(GRIDS) == set(METHODS) - {"retrain"} | set(VARIANTS)
+
+
+def test_every_method_gets_as_many_trials_and_all_differ():
+    assert {len(trials) for trials in GRIDS.values()} == {9}
+    for trials in GRIDS.values():
+        assert len({tuple(sorted(trial.items())) for trial in trials}) == 9
+        assert len({tuple(trial) for trial in trials}) == 1  # the same names in each
+
+
+def test_every_trial_is_a_configuration():
+    assert all(replace(Config(), **trial) for trials in GRIDS.values() for trial in trials)
+
+
+@pytest.mark.parametrize(
+    "chosen, edge",
+    [
+        ({"lr": 0.1, "coefficient": 3}, ["lr"]),
+        ({"lr": 0.4, "coefficient": 3}, ["lr"]),
+        ({"lr": 0.5, "coefficient": 3}, ["lr"]),  # half a step outside
+        ({"lr": 0.09, "coefficient": 9}, ["lr", "coefficient"]),
+        ({"lr": 0.2, "coefficient": 3}, []),
+        ({"lr": 0.28, "coefficient": 3}, []),  # half-way between two
+    ],
+)
+def test_a_choice_at_the_edge_is_noticed(chosen, edge, monkeypatch):
+    grid = [{"lr": lr, "coefficient": c} for lr in (0.4, 0.1, 0.2) for c in (1, 9, 3)]
+    monkeypatch.setattr(tune, "GRIDS", {"sfron": grid})
+    assert at_the_edge("sfron", chosen) == edge
+
+
+# The criterion without Retrain
+
+
+def part(*rows):
+    """Rows of true class and predicted class."""
+    y, said = torch.tensor(rows).T
+    return Part(torch.nn.functional.one_hot(said, 3).float(), y)
+
+
+def test_unseen_gap_by_hand():
+    forget = part((0, 0), (0, 1), (1, 1))  # FA 200/3
+    retain = part((0, 0), (1, 1), (2, 0))  # RA 200/3
+    val = part((0, 0), (0, 1), (1, 1))  # class 0 half right, class 1 right
+    pred = Predictions(forget, retain, val, test=part((0, 1)))
+    # forgotten 3 of class 0 and 1 of class 1: (3 * 1/2 + 1 * 1) / 4 = 62.5 %. (66.67 - 62.5 + 100 - 66.67) / 2
+    assert unseen_gap(pred, torch.tensor([3, 1, 0])) == pytest.approx((200 / 3 - 62.5 + 100 / 3) / 2)
+    # forgotten 1 and 3: (1/2 + 3) / 4 = 87.5 %, which is above FA
+    assert unseen_gap(pred, torch.tensor([1, 3, 0])) == pytest.approx((87.5 - 200 / 3 + 100 / 3) / 2)
+    # of class 2 there is no validation image: the others decide, here class 0 alone
+    assert unseen_gap(pred, torch.tensor([3, 0, 5])) == pytest.approx((200 / 3 - 50 + 100 / 3) / 2)
+
+
+def test_unseen_gap_is_0_where_forgotten_images_look_unseen_and_retained_ones_known():
+    pred = Predictions(part((0, 0), (0, 1)), part((0, 0), (1, 1)), part((0, 0), (0, 2), (1, 0)), part((0, 0)))
+    assert unseen_gap(pred, torch.tensor([2, 0, 0])) == 0
+
+
+# A search with scores made by hand
+
+
+RATES = [0.1, 0.2, 0.4]
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """A search over RATES whose trials have the gaps and unseen gaps given; None has diverged.
+
+    gaps and unseen: of each method, on the grid. beside: of the trials half-way, of all methods one after another.
+    """
+
+    def search(gaps, unseen=None, beside=()):
+        unseen = unseen or gaps
+        monkeypatch.setattr(tune, "GRIDS", {m: [{"lr": lr} for lr in RATES] for m in gaps})
+        grid = [(g, u) for m in gaps for g, u in zip(gaps[m], unseen[m], strict=True)]
+        waves = [[(0, 0), (0, 0), (-2, 0)], grid, list(beside) or [(40, 99)] * 2 * len(gaps)]
+        asked.clear()
+
+        def run_cells(cells, out, **how):
+            asked.append([(c.method, c.config.lr) for c in cells])
+            return [
+                {"method": c.method, "forget_counts": [1], "seconds": 1.0, "failed": "diverged", "unseen": u}
+                | {"scores": None if g is None else dict.fromkeys(Scores._fields, 50 + g)}
+                for c, (g, u) in zip(cells, waves[len(asked) - 1])
+            ]
+
+        monkeypatch.setattr(tune, "run_cells", run_cells)
+        monkeypatch.setattr(tune, "read_predictions", lambda record, out: record["unseen"])
+        monkeypatch.setattr(tune, "unseen_gap", lambda unseen, counts: unseen)
+        return tune.tune(SETTING, ",".join(gaps), "unused", **SERIAL)
+
+    asked = search.asked = []
+    return search
+
+
+def lr_of(choices):
+    return {name: round(changes["lr"], 9) for name, changes in choices.items()}
+
+
+def test_the_choice_is_the_trial_with_the_smallest_gap(by_hand):
+    search = by_hand({"ft": [9, -2, 4], "rl": [1, 3, -5]}, {"ft": [1, 2, 3], "rl": [7, 9, 6]})
+    assert [t["gap"] for t in search["trials"]] == [9, 2, 4, 1, 3, 5, 40, 40, 40, 40]
+    assert [t["unseen_gap"] for t in search["trials"][:6]] == [1, 2, 3, 7, 9, 6]
+    assert lr_of(search["chosen"]) == {"ft": 0.2, "rl": 0.1}
+    assert lr_of(search["chosen_without_retrain"]) == {"ft": 0.1, "rl": 0.4}
+    assert search["noise_floor"] == 2
+
+
+def test_every_method_gets_two_more_trials_half_way_beside_its_best(by_hand):
+    half = 2**0.5
+    beside = [(3, 9), (1, 9), (0.5, 9), (7, 0.5)]
+    search = by_hand({"ft": [9, 2, 4], "rl": [1, 3, 5]}, {"ft": [1, 2, 3], "rl": [7, 9, 6]}, beside)
+    assert by_hand.asked[1] == [(m, lr) for m in ("ft", "rl") for lr in RATES]
+    methods, rates = zip(*by_hand.asked[2])
+    assert methods == ("ft", "ft", "rl", "rl")
+    assert rates == pytest.approx((0.2 / half, 0.2 * half, 0.1 / half, 0.1 * half))
+    assert lr_of(search["chosen"]) == pytest.approx({"ft": 0.2 * half, "rl": 0.1 / half})
+    assert lr_of(search["chosen_without_retrain"]) == pytest.approx({"ft": 0.1, "rl": 0.1 * half})
+
+
+def test_half_way_moves_the_first_value_and_keeps_the_other(monkeypatch):
+    grid = [{"lr": lr, "coefficient": c} for lr in (0.1, 0.4, 1.6) for c in (1, 9, 3)]
+    monkeypatch.setattr(tune, "GRIDS", {"sfron": grid})
+    down, up = tune._halfway("sfron", {"lr": 0.4, "coefficient": 9})
+    assert down == pytest.approx({"lr": 0.2, "coefficient": 9}) and up == pytest.approx({"lr": 0.8, "coefficient": 9})
+
+
+def test_a_trial_that_diverged_is_never_chosen(by_hand):
+    gaps = {"ft": [None, 80, 90], "rl": [3, None, None]}
+    search = by_hand(gaps, {"ft": [0, 99, 98], "rl": [5, 0, 0]}, [(None, 0), (None, 0), (4, 6), (None, 0)])
+    assert lr_of(search["chosen"]) == {"ft": 0.2, "rl": 0.1}
+    assert lr_of(search["chosen_without_retrain"]) == {"ft": 0.4, "rl": 0.1}
+    failed = ["failed" in t for t in search["trials"]]
+    assert failed == [True, False, False, False, True, True, True, True, False, True]
+
+
+def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_hand, tmp_path):
+    search = by_hand({"ft": [None] * 3, "rl": [3, 4, 5]}, beside=[(9, 9)] * 2)
+    assert set(search["chosen"]) == set(search["chosen_without_retrain"]) == {"rl"}
+    assert [m for m, _ in by_hand.asked[2]] == ["rl", "rl"]
+    assert "| ft | every trial diverged | – | every trial diverged | – |" in to_markdown(search).splitlines()
+    path = tmp_path / "tuned.json"
+    path.write_text('{"chosen": {"tiny": {"ft": {"lr": 0.07}}}}')
+    adopt(search, path)
+    assert lr_of(json.loads(path.read_text())["chosen"]["tiny"]) == {"ft": 0.07, "rl": 0.1}
+
+
+def test_the_table_by_hand(by_hand):
+    search = by_hand({"ft": [9, -2, 4]}, {"ft": [1, 2, 3]})
+    assert to_markdown(search).splitlines()[2:] == ["| ft | lr 0.2 | 2.00 | lr 0.1* | 9.00 |"]
+
+
+# A search that runs
+
+GRID = {"ft": [{"lr": lr} for lr in (0.01, 0.02, 1e30)], "iu": [{"coefficient": c} for c in (0.1, 0.2)]}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A real search over a grid of which one trial diverges, and its folder."""
+    folder = tmp_path_factory.mktemp("tune")
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(tune, "GRIDS", GRID)
+        return tune.tune(SETTING, "all", folder, **SERIAL), folder
+
+
+def test_a_search_survives_what_diverges(found):
+    failed = [t for t in found[0]["trials"] if "failed" in t]
+    assert [t["changes"] for t in failed] == [{"lr": 1e30}] and len(found[0]["trials"]) == 3 + 2 + 2 * 2
+    assert failed[0]["failed"].endswith("lower the learning rate") and "gap" not in failed[0]
+    assert found[0]["chosen"]["ft"]["lr"] < 0.1
+
+
+def test_a_search_agrees_with_its_records(found):
+    search, folder = found
+    records = [r for r in read_records(folder) if r["scores"]]
+    (retrain,) = (Scores(**r["scores"]) for r in records if r["method"] == "retrain" and r["config"]["seed"] == 100)
+    gaps = {r["config"]["lr"]: gap(Scores(**r["scores"]), retrain) for r in records if r["method"] == "ft"}
+    ft = {t["changes"]["lr"]: t["gap"] for t in search["trials"] if t["method"] == "ft" and "gap" in t}
+    assert ft == pytest.approx(gaps, abs=1e-3) and len(ft) == 4
+    assert gaps[search["chosen"]["ft"]["lr"]] == pytest.approx(min(gaps.values()), abs=1e-3)
+    assert search["setting"] == asdict(SETTING) and search["device"].startswith("cpu")
+
+
+def test_a_second_search_computes_nothing(found, monkeypatch):
+    monkeypatch.setattr(tune, "GRIDS", GRID)
+    for name in ("train_original", "unlearn"):
+        monkeypatch.setattr(bench, name, lambda *args: pytest.fail("something is computed"))
+    assert tune.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
+
+
+def test_without_a_retrain_to_compare_with_a_search_says_why(monkeypatch, tmp_path):
+    monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
+    with pytest.raises(FloatingPointError, match="original: .* diverged; lower the learning rate"):
+        tune.tune(SETTING, "ft", tmp_path, **SERIAL)
+
+
+def test_a_search_without_a_grid_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing to tune in 'retrain'; choose from: ft, rl"):
+        tune.tune(SETTING, "retrain", tmp_path / "out", **SERIAL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_names_the_device_it_ran_on(by_hand, monkeypatch):
+    monkeypatch.setattr(tune, "find_device", lambda name: torch.device("meta"))
+    assert by_hand({"ft": [1, 2, 3]})["device"].startswith("meta")
+
+
+# Where the choice goes
+
+
+def test_a_stored_search_is_read_back_as_it_was(found, tmp_path):
+    path = tmp_path / "new" / "search.json"
+    store(found[0], path)
+    assert json.loads(path.read_text()) == found[0]
+    one_a_line = [line for line in path.read_text().splitlines() if line.startswith('  {"method"')]
+    assert len(one_a_line) == len(found[0]["trials"])
+    assert [p.name for p in path.parent.iterdir()] == ["search.json"]
+
+
+def test_adopting_keeps_other_methods_other_networks_and_the_rest_of_the_file(found, tmp_path):
+    path = tmp_path / "tuned.json"
+    chosen = {"tiny": {"ga": {"lr": 3.0}, "ft": {"lr": 4.0, "coefficient": 1.0}}, "vgg16": {"ft": {"lr": 5.0}}}
+    path.write_text(json.dumps({"note": "kept", "chosen": chosen}))
+    adopt(found[0], path)
+    expected = {"tiny": {"ga": {"lr": 3.0}, **found[0]["chosen"]}, "vgg16": {"ft": {"lr": 5.0}}}
+    assert json.loads(path.read_text()) == {"note": "kept", "chosen": expected}
+    adopt({**found[0], "setting": {"model": "resnet18"}}, path)
+    assert json.loads(path.read_text())["chosen"] == {**expected, "resnet18": found[0]["chosen"]}
+
+
+def test_what_is_adopted_is_what_runs_use_from_then_on(found, tmp_path, monkeypatch):
+    path = tmp_path / "tuned.json"
+    path.write_text('{"chosen": {}}')
+    monkeypatch.setattr(bench, "TUNED", path)
+    bench.tuned.cache_clear()
+    try:
+        before = bench.cells_of(SETTING, ["iu"])[-1].config
+        adopt(found[0], path)
+        assert bench.cells_of(SETTING, ["iu"])[-1].config == replace(before, **found[0]["chosen"]["iu"]) != before
+    finally:
+        bench.tuned.cache_clear()
