@@ -142,6 +142,19 @@ def find_model(name: str) -> str:
     return name
 
 
+def check(model: str, data: Dataset) -> None:
+    """Raise ValueError for a single class, which leaves no wrong label, and for images too small for the network."""
+    if data.num_classes < 2:
+        raise ValueError(f"{data.num_classes} class leaves nothing to tell apart: give at least 2 classes")
+    network = create(model, data.num_classes, data.mean, data.std).eval()
+    try:
+        with torch.no_grad():
+            network(data.train.x[:1].cpu())
+    except RuntimeError:
+        h, w = data.train.x.shape[2:]
+        raise ValueError(f"images of {w}x{h} pixels are too small for {model}: give a larger size") from None
+
+
 def find_device(name: str = "auto") -> torch.device:
     """ "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
     if name not in ("auto", "cpu", "cuda"):
@@ -182,9 +195,12 @@ def original_of(cell: Cell, data: Dataset, out: Path) -> tuple[nn.Module, float]
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
     if path.exists():
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(stored["weights"])
-        return model.to(data.train.x.device).eval(), stored["seconds"]
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            model.load_state_dict(stored["weights"])
+            return model.to(data.train.x.device).eval(), stored["seconds"]
+        except Exception as error:  # whatever is wrong with it, it can be trained again
+            _set_aside(path, str(error).splitlines()[0])
     start = time.perf_counter()
     train_original(
         model, data, _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch), cell.recipe
@@ -247,10 +263,15 @@ def _found(pred: Predictions, split: Split, path: Path) -> Record:
     write_whole(path, lambda f: np.savez_compressed(f, **_arrays(pred)))
     return {
         "scores": score(pred)._asdict(),
-        "forget_groups": by_group(pred.forget, groups(split)),
-        "test_groups": by_group(pred.test, groups(split)),
+        "forget_groups": _accuracies(pred.forget, split),
+        "test_groups": _accuracies(pred.test, split),
         "sizes": {name: len(part.y) for name, part in pred._asdict().items()},
     }
+
+
+def _accuracies(part: Part, split: Split) -> dict[str, float | None]:
+    """Accuracy by group, None for a group without images: JSON has no NaN."""
+    return {name: value if value == value else None for name, value in by_group(part, groups(split)).items()}
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
@@ -305,11 +326,16 @@ def read_record(path: Path, cell: Cell | None = None) -> Record | None:
         if record["key"] != path.stem or (cell and record["key"] != cell.key) or "scores" not in record:
             raise ValueError("it describes another cell")
     except (ValueError, KeyError, TypeError) as error:
-        aside = path.with_suffix(".unreadable")
-        warnings.warn(f"{path.name} is not a record ({error}); set aside as {aside.name}", stacklevel=2)
-        os.replace(path, aside)
+        _set_aside(path, str(error))
         return None
     return record
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename a file that cannot be used, with a warning: it may still tell what went wrong."""
+    aside = path.with_suffix(".unreadable")
+    warnings.warn(f"{path.name} cannot be used ({reason}); set aside as {aside.name}", stacklevel=3)
+    os.replace(path, aside)
 
 
 def run(
@@ -356,7 +382,7 @@ def run_cells(
     if not there.is_dir():
         raise ValueError(f"records need a folder and '{there}' is a file; give another --out")
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        load_setting(setting, where, place, progress=progress)
+        check(setting.model, load_setting(setting, where, place, progress=progress)[0])
     out.mkdir(parents=True, exist_ok=True)
 
     jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)

@@ -25,19 +25,38 @@ def table(records: list[dict[str, Any]]) -> list[Row]:
     over seeds of the distance to the Retrain of the same seed. The row "noise floor" is a second Retrain, trained from
     another seed, against the first.
     """
-    groups_: dict[str, dict[str, dict[tuple, dict]]] = {}
+    of_setting: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         setting = {k: v for k, v in record["setting"].items() if k not in ("seed", "data_seed")}
-        name = row_name(record)
-        seeds = (record["setting"]["seed"], record["setting"]["data_seed"])
-        groups_.setdefault(json.dumps(setting, sort_keys=True), {}).setdefault(name, {})[seeds] = record
+        setting["original_epochs"] = record["recipe"]["epochs"]
+        of_setting.setdefault(json.dumps(setting, sort_keys=True), []).append(record)
+    groups_: dict[str, dict[str, dict[tuple, dict]]] = {}
+    for setting_, members in of_setting.items():
+        for name, record in zip(_labels(members), members, strict=True):
+            seeds = (record["setting"]["seed"], record["setting"]["data_seed"])
+            groups_.setdefault(setting_, {}).setdefault(name, {})[seeds] = record
     order = {name: place for place, name in enumerate([RETRAIN, FLOOR, ORIGINAL, *METHODS, *VARIANTS])}
     order[RETRAIN] = -1
     return [
         _row(json.loads(setting), name, methods[name], methods.get(RETRAIN, {}))
         for setting, methods in sorted(groups_.items())
-        for name in sorted(methods, key=lambda n: order.get(n, len(order)))
+        for name in sorted(methods, key=lambda n: order.get(n.split(" (")[0], len(order)))
     ]
+
+
+def _labels(records: list[dict[str, Any]]) -> list[str]:
+    """The method of each record; one run with several configurations says in which values they differ."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        for key, value in record["config"].items():
+            seen.setdefault((row_name(record), key), set()).add(json.dumps(value))
+    labels = []
+    for record in records:
+        name = row_name(record)
+        differ = [k for k in record["config"] if k != "seed" and len(seen[name, k]) > 1]
+        values = ", ".join(f"{k} {record['config'][k]}" for k in differ)
+        labels.append(f"{name} ({values})" if differ else name)
+    return labels
 
 
 def _row(setting: dict, name: str, records: dict[tuple, dict], retrain: dict[tuple, dict]) -> Row:

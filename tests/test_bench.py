@@ -331,11 +331,27 @@ def test_a_damaged_record_is_set_aside_and_computed_again(damage, computed, fold
     path = folder / f"{finished[1][4]['key']}.json"
     path.write_bytes(damage(path.read_bytes()))
     kept = path.read_bytes()
-    with pytest.warns(UserWarning, match=f"{path.name} is not a record .* set aside as {path.stem}.unreadable"):
+    with pytest.warns(UserWarning, match=f"{path.name} cannot be used .* set aside as {path.stem}.unreadable"):
         records = run(SETTING, "ft,rl", folder, **QUICK)
     assert computed == ["rl"] and records[4]["scores"] == finished[1][4]["scores"]
     assert path.with_suffix(".unreadable").read_bytes() == kept
     assert read_record(path) == records[4]
+
+
+def test_a_damaged_original_is_set_aside_and_trained_again(computed, folder, finished):
+    (path,) = folder.glob("original-*.pt")
+    path.write_bytes(path.read_bytes()[:1000])
+    (folder / f"{finished[1][4]['key']}.json").unlink()
+    with pytest.warns(UserWarning, match=f"{path.name} cannot be used .* set aside as {path.stem}.unreadable"):
+        records = run(SETTING, "ft,rl", folder, **QUICK)
+    assert computed == ["original", "rl"] and records[4]["scores"] == finished[1][4]["scores"]
+
+
+def test_a_group_without_forgotten_images_has_no_accuracy_and_the_record_is_strict_json(tmp_path):
+    records = run(replace(SETTING, ratio=0.2, gamma=8), "retrain", tmp_path, **QUICK)
+    assert records[1]["forget_groups"]["tail"] is None and records[1]["forget_groups"]["head"] is not None
+    for path in tmp_path.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 def test_a_damaged_or_renamed_record_does_not_hide_the_others(folder, finished):

@@ -92,7 +92,10 @@ def test_run_prints_a_table_and_stores_its_records(finished):
     folder, done = finished
     assert done.returncode == 0 and "Traceback" not in done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "**textures, tiny, classes 4, gamma 0.5, per class 12, ratio 0.3, size 8** (2 seeds)"
+    assert (
+        lines[0]
+        == "**textures, tiny, classes 4, gamma 0.5, original epochs 1, per class 12, ratio 0.3, size 8** (2 seeds)"
+    )
     assert lines[2] == "| method | " + " | ".join(COLUMNS.values()) + " |"
     assert [line.split(" | ")[0][2:] for line in lines[4:]] == ROWS
     assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.npz"))) == 2 * len(ROWS)
@@ -269,6 +272,8 @@ SETTINGS = [  # options of `run` and `tune`, and what the answer must name
     ("--gamma inf", "gamma inf", "from 0 up"),
     ("--cap nosuch", "'nosuch'", "choose one of: spill, water-filling"),
     ("--classes 0", "classes 0", "from 1 up"),
+    ("--classes 1", "1 class", "at least 2 classes"),
+    ("--model vgg16", "8x8", "too small for vgg16", "larger size"),
     ("--classes 99", "classes 99", "at most 30"),
     ("--per-class 0", "per_class 0", "from 1 up"),
     ("--size 1", "size 1", "from 2 up"),

@@ -3,22 +3,26 @@
 import csv
 import io
 import json
+import random
 from dataclasses import asdict
 
 import pytest
 
 from falw.bench import FLOOR_SEED, Setting
-from falw.report import COLUMNS, describe, table, to_csv, to_json, to_markdown
+from falw.methods import METHODS
+from falw.report import COLUMNS, describe, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
 from falw.train import Config
 
 
-def record(method, scores, seconds=1.0, seed=0, config_seed=None, **setting):
-    """A record, as far as a table reads it."""
+def record(method, scores, seconds=1.0, seed=0, config_seed=None, lr=0.01, original_epochs=20, **setting):
+    """A record, as far as a table reads it; scores None for a model that diverged."""
+    config = Config(lr=lr, seed=seed if config_seed is None else config_seed)
     return {
         "method": method,
         "setting": asdict(Setting(seed=seed, **setting)),
-        "config": json.loads(json.dumps(asdict(Config(seed=seed if config_seed is None else config_seed)))),
-        "scores": dict(zip(("fa", "ra", "ta", "mia"), scores, strict=True)),
+        "config": json.loads(json.dumps(asdict(config))),
+        "recipe": {"epochs": original_epochs},
+        "scores": scores and dict(zip(("fa", "ra", "ta", "mia"), scores, strict=True)),
         "seconds": seconds,
     }
 
@@ -91,8 +95,76 @@ def test_two_settings_give_two_tables():
     titles = sorted((line for line in to_markdown(BOTH).splitlines() if line.startswith("**")), key=len)
     assert [title.count("ratio") for title in titles] == [1, 1]
     assert [title.partition("** ")[2] for title in titles] == ["(3 seeds)", "(1 seed)"]
-    named = {"textures", "tiny", "ratio 0.4", "gamma 0.5", "cap water-filling", "per class 9"}
+    named = {"textures", "tiny", "ratio 0.4", "gamma 0.5", "cap water-filling", "per class 9", "original epochs 20"}
     assert [set(describe(row["setting"]).split(", ")) for row in BOTH if row["setting"]["ratio"] == 0.4] == [named]
+
+
+def test_a_method_with_two_configurations_has_two_rows_that_say_how_they_differ():
+    twice = [record("ft", (80, 99, 70, 20), lr=0.1), record("ft", (70, 99, 70, 30), lr=0.2, seed=1)]
+    rows = {row["method"]: row for row in table([*RECORDS, *twice])}
+    assert {name for name in rows if name.startswith("ft")} == {"ft (lr 0.01)", "ft (lr 0.1)", "ft (lr 0.2)"}
+    assert rows["ft (lr 0.2)"]["fa"] == {"mean": 70, "sd": None, "gap": 18}
+    assert list(rows)[3:6] == ["ft (lr 0.01)", "ft (lr 0.1)", "ft (lr 0.2)"]
+
+
+def test_another_length_of_the_original_is_another_table():
+    longer = [
+        record("retrain", (30, 99, 70, 70), original_epochs=40),
+        record("ft", (33, 99, 70, 67), original_epochs=40),
+    ]
+    rows = [row for row in table([*RECORDS, *longer]) if row["method"] == "ft"]
+    assert {row["setting"]["original_epochs"]: row["gap"]["mean"] for row in rows} == {20: 27, 40: 1.5}
+
+
+def test_what_diverged_is_counted_and_left_out_of_the_means():
+    rows = table([*RECORDS, record("ft", None, seed=1), record("ga", None)])
+    ft, ga = (next(row for row in rows if row["method"] == name) for name in ("ft", "ga"))
+    assert (ft["seeds"], ft["diverged"], ft["fa"]["mean"]) == (1, 1, 90)
+    assert (ga["seeds"], ga["diverged"], ga["fa"]["mean"], ga["gap"]["mean"]) == (0, 1, None, None)
+    lines = to_markdown(rows).splitlines()
+    assert next(line for line in lines if "diverged" in line).startswith("| ft (1 diverged) | 90.00")
+    assert "| ga (1 diverged) | – | – | – | – | – | 1.0 |" in lines
+
+
+# Pairs
+
+
+def pairs(*differences):
+    """Retrain at 50 everywhere, a base 4 points away from it, and a method that many further, a seed each."""
+    for seed, d in enumerate(differences):
+        for name, distance in (("retrain", 0), ("rl", 4), ("rl+falw", 4 + d)):
+            yield record(name, (50 + distance,) * 4, seed=seed)
+
+
+def test_a_paired_difference_by_hand():
+    row = paired_gap(list(pairs(1, -2, 4)), "rl+falw", "rl")
+    assert row["differences"] == pytest.approx([1, -2, 4]) and row["seeds"] == 3
+    assert row["mean"] == pytest.approx(1) and row["low"] < 1 < row["high"]
+
+
+def test_an_interval_covers_the_true_difference_about_as_often_as_it_says():
+    g = random.Random(0)
+    found = [paired_gap(list(pairs(*(g.gauss(0.5, 1) for _ in range(20)))), "rl+falw", "rl") for _ in range(40)]
+    covered = sum(row["low"] <= 0.5 <= row["high"] for row in found)
+    assert 33 <= covered <= 40  # 38 of 40 expected of an exact interval; a bootstrap of 20 falls a little short
+    assert len({row["low"] for row in found}) == 40
+
+
+def test_only_complete_pairs_count_and_one_is_too_few():
+    records = [r for r in pairs(1, 2, 3) if (r["method"], r["setting"]["seed"]) not in {("rl", 1), ("retrain", 2)}]
+    with pytest.raises(ValueError, match="1 pairs of rl.falw and rl: run both with at least two seeds"):
+        paired_gap(records, "rl+falw", "rl")
+
+
+# The methods themselves
+
+
+def test_the_table_of_methods_names_the_parts_of_each():
+    rows = {line.split(" | ")[0][2:]: line[2:-2].split(" | ")[1:] for line in methods_to_markdown().splitlines()[2:]}
+    assert list(rows) == list(METHODS)
+    assert rows["falw"] == ["union", "cross entropy", "random labels", "falw weight", "–", "saliency mask"]
+    assert rows["ft"] == ["retain", "–", "–", "–", "–", "–"] and rows["iu"][0] == "influence"
+    assert rows["sfron"] == ["alternate", "negative cross entropy", "own labels", "inverse loss", "–", "fisher mask"]
 
 
 def test_markdown_by_hand():
