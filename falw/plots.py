@@ -45,7 +45,8 @@ def colour(name: str) -> str | None:
 
 def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
     """One row of images a class: x uint8 (n, c, h, w), y (n,)."""
-    ax = axes(ax, 0.55 * per_class + 0.8, 0.55 * len(classes) + 0.2)
+    ax = axes(ax, 0.75 * per_class + 0.8, 0.75 * len(classes))
+    x = torch.nn.functional.pad(x, (0, 2, 0, 2), value=255)  # a white line between images
     rows = [torch.cat(list(x[y == c][:per_class]), dim=2) for c in classes]
     ax.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).numpy(), interpolation="nearest")
     side = x.shape[2]
