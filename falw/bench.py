@@ -414,6 +414,8 @@ def _each(work: Callable[[Cell], Record], cells: list[Cell], jobs: int) -> Itera
         return
     from joblib import Parallel, delayed
 
+    # joblib replaces a worker whose memory has grown, as PyTorch's caches do, and says so; no cell is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", module="joblib")
     longest_first = sorted(cells, key=lambda c: -c.passes)
     pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
     yield from pool(delayed(_with_cell)(work, cell) for cell in longest_first)

@@ -1,0 +1,115 @@
+"""The chapters as files: executed as they stand, set up alike, every figure with a caption and an alternative text.
+
+That a chapter still runs is nbval's part (`make test`). nbval passes a notebook that was never executed, this does not.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+
+spec = importlib.util.spec_from_file_location("execute", ROOT / "tools" / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def test_there_are_chapters_and_the_contents_list_all_of_them():
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    assert len(CHAPTERS) >= 3 and {path.stem for path in CHAPTERS} <= set(listed)
+    intro = (ROOT / "book" / "intro.md").read_text()
+    assert all(f"{{doc}}`{path.stem}`" in intro for path in CHAPTERS)
+
+
+@chapters
+def test_chapter_is_executed_as_it_stands(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert execute.is_executed(notebook), "run `make book`"
+
+
+@chapters
+def test_cells_whose_output_is_compared_have_one(path):
+    marked = [c for c in execute.code_cells(read(path)) if "NBVAL_CHECK_OUTPUT" in c.source]
+    assert all(c.outputs for c in marked)
+
+
+@chapters
+def test_chapter_is_set_up_from_the_one_address_of_the_repository(path):
+    setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
+    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert setup == first and f" {address}\n" in setup
+    assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
+
+
+@chapters
+def test_cells_are_short(path):
+    assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 20
+
+
+@chapters
+def test_every_figure_has_a_caption_a_name_and_an_alternative_text(path):
+    drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
+    assert drawn
+    for cell in drawn:
+        about = cell.metadata["mystnb"]
+        assert len(about["figure"]["caption"]) > 30 and len(about["image"]["alt"]) > 30
+        assert about["figure"]["caption"] != about["image"]["alt"]
+    names = [cell.metadata["mystnb"]["figure"]["name"] for cell in drawn]
+    assert len(set(names)) == len(names)
+
+
+def test_names_of_figures_and_exercises_differ_over_the_book():
+    labels = []
+    for path in CHAPTERS:
+        cells = read(path).cells
+        labels += [c.metadata["mystnb"]["figure"]["name"] for c in cells if "mystnb" in c.metadata]
+        labels += [line for c in cells for line in c.source.splitlines() if line.startswith(":label:")]
+    assert len(set(labels)) == len(labels)
+
+
+@chapters
+def test_chapter_has_what_every_chapter_has(path):
+    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
+        assert part in text
+    assert text.count("```{exercise}") == text.count("{solution-start}") == text.count("{solution-end}") == 2
+
+
+def notebook_of(*sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_execution_fills_a_notebook_and_a_change_makes_it_stale(tmp_path):
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of("x = 20", f"print(x + 1, {str(ROOT / 'falw')!r})"), path)
+    assert not execute.is_executed(read(path))
+    execute.execute(path)
+    done = read(path)
+    assert execute.is_executed(done) and done.cells[1].outputs[0].text == "21 ./falw\n"
+    done.cells[0].source = "x = 21"
+    assert not execute.is_executed(done)
+
+
+def test_a_failing_cell_leaves_the_notebook_as_it_was(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "n.ipynb"
+    nbformat.write(notebook_of("1 / 0"), path)
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.argv", ["execute.py", str(path)])
+    assert execute.main() == 1 and "ZeroDivisionError" in capsys.readouterr().err
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["n.ipynb"]
+    monkeypatch.setattr("sys.argv", ["execute.py", "--check", str(path)])
+    assert execute.main() == 1 and "not executed as it stands" in capsys.readouterr().out
