@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 import falw
+from falw.audit import audit
 from falw.data import Dataset, load_dataset
 from falw.methods import ALIASES, METHODS, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, score
@@ -263,6 +264,7 @@ def _found(pred: Predictions, split: Split, path: Path) -> Record:
     write_whole(path, lambda f: np.savez_compressed(f, **_arrays(pred)))
     return {
         "scores": score(pred)._asdict(),
+        "audit": audit(pred, prob=False),
         "forget_groups": _accuracies(pred.forget, split),
         "test_groups": _accuracies(pred.test, split),
         "sizes": {name: len(part.y) for name, part in pred._asdict().items()},

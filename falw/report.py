@@ -11,7 +11,7 @@ from typing import Any
 
 from falw.bench import ORIGINAL, RETRAIN
 from falw.methods import METHODS, VARIANTS, Method
-from falw.metrics import Scores, gap
+from falw.metrics import Scores, gap, tow
 
 Row = dict[str, Any]
 FLOOR = "noise floor"
@@ -21,9 +21,10 @@ def table(records: list[dict[str, Any]]) -> list[Row]:
     """Rows of the paper's kind: a method's four scores, gaps to Retrain and seconds, mean and deviation over seeds.
 
     A row is {"setting", "method", "seeds", "fa": {"mean", "sd", "gap"}, "ra", "ta", "mia", "gap": {"mean", "sd"},
-    "seconds": {"mean", "sd"}}; "seeds" leaves out those that "diverged". sd is None for one seed. A gap is the mean
-    over seeds of the distance to the Retrain of the same seed. The row "noise floor" is a second Retrain, trained from
-    another seed, against the first.
+    "mia_confidence": {"mean", "sd", "gap"}, "tow": {"mean", "sd"}, "seconds": {"mean", "sd"}}; "seeds" leaves out those
+    that "diverged". sd is None for one seed. A gap is the mean over seeds of the distance to the Retrain of the same
+    seed; "mia_confidence" is the attack on p_true (`audit`) and not part of Avg. Gap. The row "noise floor" is a second
+    Retrain, trained from another seed, against the first.
     """
     of_setting: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -60,18 +61,23 @@ def _labels(records: list[dict[str, Any]]) -> list[str]:
 
 
 def _row(setting: dict, name: str, records: dict[tuple, dict], retrain: dict[tuple, dict]) -> Row:
-    scores, reference = (
-        {seed: Scores(**r["scores"]) for seed, r in sorted(found.items()) if r["scores"]}
-        for found in (records, retrain)
+    mine, theirs = (
+        {seed: _numbers(r) for seed, r in sorted(found.items()) if r["scores"]} for found in (records, retrain)
     )
-    paired = [seed for seed in scores if seed in reference]
-    row: Row = {"method": name, "setting": setting, "seeds": len(scores), "diverged": len(records) - len(scores)}
-    for k in Scores._fields:
-        distances = [abs(getattr(scores[s], k) - getattr(reference[s], k)) for s in paired]
-        row[k] = {**_mean_sd([getattr(v, k) for v in scores.values()]), "gap": _mean_sd(distances)["mean"]}
-    row["gap"] = _mean_sd([gap(scores[s], reference[s]) for s in paired])
+    paired = [seed for seed in mine if seed in theirs]
+    row: Row = {"method": name, "setting": setting, "seeds": len(mine), "diverged": len(records) - len(mine)}
+    for k in (*Scores._fields, "mia_confidence"):
+        distances = [abs(mine[s][k] - theirs[s][k]) for s in paired]
+        row[k] = {**_mean_sd([numbers[k] for numbers in mine.values()]), "gap": _mean_sd(distances)["mean"]}
+    both = [(Scores(**records[s]["scores"]), Scores(**retrain[s]["scores"])) for s in paired]
+    row["gap"] = _mean_sd([gap(*pair) for pair in both])
+    row["tow"] = _mean_sd([tow(*pair) for pair in both])
     row["seconds"] = _mean_sd([r["seconds"] for r in records.values()])
     return row
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {**record["scores"], "mia_confidence": record["audit"]["confidence"]}
 
 
 def _mean_sd(values: list[float]) -> dict[str, float | None]:
@@ -126,7 +132,10 @@ def describe(setting: dict[str, Any]) -> str:
     return f"{setting['dataset']}, {setting['model']}, {rest}"
 
 
-COLUMNS = {"fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "gap": "Avg. Gap", "seconds": "seconds"}
+COLUMNS = {
+    **{"fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "gap": "Avg. Gap"},
+    **{"mia_confidence": "MIA (confidence)", "tow": "ToW", "seconds": "seconds"},
+}
 
 
 def to_markdown(rows: list[Row]) -> str:

@@ -23,6 +23,7 @@ def record(method, scores, seconds=1.0, seed=0, config_seed=None, lr=0.01, origi
         "config": json.loads(json.dumps(asdict(config))),
         "recipe": {"epochs": original_epochs},
         "scores": scores and dict(zip(("fa", "ra", "ta", "mia"), scores, strict=True)),
+        "audit": scores and {"confidence": scores[3] * 0.7 + 10},
         "seconds": seconds,
     }
 
@@ -83,7 +84,7 @@ def test_seeds_of_the_data_are_paired_too():
 def test_without_retrain_there_is_no_gap():
     (row,) = table(SALUN[:2])
     assert (row["fa"]["gap"], row["gap"]) == (None, {"mean": None, "sd": None})
-    assert to_markdown([row]).splitlines()[-1].endswith("| 45.00 ± 7.07 | – | 3.0 ± 1.4 |")
+    assert to_markdown([row]).splitlines()[-1].endswith("| 45.00 ± 7.07 | – | 41.50 ± 4.95 | – | 3.0 ± 1.4 |")
 
 
 BOTH = table([*RECORDS, record("retrain", (1, 2, 3, 4), ratio=0.4, cap="water-filling", per_class=9)])
@@ -123,7 +124,7 @@ def test_what_diverged_is_counted_and_left_out_of_the_means():
     assert (ga["seeds"], ga["diverged"], ga["fa"]["mean"], ga["gap"]["mean"]) == (0, 1, None, None)
     lines = to_markdown(rows).splitlines()
     assert next(line for line in lines if "diverged" in line).startswith("| ft (1 diverged) | 90.00")
-    assert "| ga (1 diverged) | – | – | – | – | – | 1.0 |" in lines
+    assert "| ga (1 diverged) | – | – | – | – | – | – | – | 1.0 |" in lines
 
 
 # Pairs
@@ -171,10 +172,13 @@ def test_markdown_by_hand():
     lines = to_markdown(list(ROWS.values())).splitlines()
     assert lines[1:4] == [
         "",
-        "| method | FA | RA | TA | MIA | Avg. Gap | seconds |",
-        "| :-- | --: | --: | --: | --: | --: | --: |",
+        "| method | FA | RA | TA | MIA | Avg. Gap | MIA (confidence) | ToW | seconds |",
+        "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    assert lines[7] == "| ft | 90.00 (50.00) | 100.00 (1.00) | 75.00 (7.00) | 10.00 (50.00) | 27.00 | 1.0 |"
+    assert (
+        lines[7]
+        == "| ft | 90.00 (50.00) | 100.00 (1.00) | 75.00 (7.00) | 10.00 (50.00) | 27.00 | 17.00 (35.00) | 0.46 | 1.0 |"
+    )
     assert lines[8].startswith("| salun | 40.00 ± 26.46 (11.00) | 66.00 ± 48.66 (4.50) |")
 
 
