@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: help .venv book test run-tests test-fast execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ run-tests:
 
 test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests
+
+bench: $(READY)  ## speed measurements, each a ratio within one run
+	for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all
