@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from falw.bench import ORIGINAL, RETRAIN
@@ -145,12 +145,17 @@ def to_markdown(rows: list[Row]) -> str:
         of_setting = [row for row in rows if row["setting"] == setting]
         seeds = max(row["seeds"] for row in of_setting)
         plural = "s" if seeds > 1 else ""
-        lines += ["", f"**{describe(setting)}** ({seeds} seed{plural})", ""]
-        lines += ["| method | " + " | ".join(COLUMNS.values()) + " |", "| :-- |" + " --: |" * len(COLUMNS)]
-        for row in of_setting:
-            name = row["method"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
-            lines.append(f"| {name} | " + " | ".join(_text(row[k], k) for k in COLUMNS) + " |")
+        names = [row["method"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "") for row in of_setting]
+        cells = [[name, *(_text(row[k], k) for k in COLUMNS)] for name, row in zip(names, of_setting, strict=True)]
+        lines += ["", f"**{describe(setting)}** ({seeds} seed{plural})", "", grid(["method", *COLUMNS.values()], cells)]
     return "\n".join(lines[1:])
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "--:") -> str:
+    """A Markdown table; floating-point numbers take the format `form`, columns after the first `align`."""
+    texts = [[format(v, form) if isinstance(v, float) else str(v) for v in row] for row in rows]
+    rule = [":--", *[align] * (len(columns) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (list(columns), rule, *texts))
 
 
 def _text(value: dict[str, float | None], column: str) -> str:
@@ -184,14 +189,12 @@ def to_json(rows: list[Row]) -> str:
 def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
     """The rows of METHODS as a table: the named parts of Formulation 1 that each is made of."""
     columns = ("forget_loss", "targets", "weight", "penalty", "mask")
-    lines = ["| method | batches | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
-    lines.append("| :-- |" + " :-- |" * (len(columns) + 1))
+    rows = []
     for name, row in methods.items():
         plain = row.batches == "retain" or row.function is not None  # nothing is trained towards the forget set
         parts = [_part(getattr(row, c)) if not (plain and c in ("forget_loss", "targets")) else "–" for c in columns]
-        batches = _part(row.function) if row.function is not None else row.batches
-        lines.append(f"| {name} | {batches} | " + " | ".join(parts) + " |")
-    return "\n".join(lines)
+        rows.append([name, _part(row.function) if row.function is not None else row.batches, *parts])
+    return grid(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align=":--")
 
 
 def _part(part: Callable | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from falw.bench import FLOOR_SEED, Setting
 from falw.methods import METHODS
-from falw.report import COLUMNS, describe, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
+from falw.report import COLUMNS, describe, grid, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
 from falw.train import Config
 
 
@@ -125,6 +125,10 @@ def test_what_diverged_is_counted_and_left_out_of_the_means():
     lines = to_markdown(rows).splitlines()
     assert next(line for line in lines if "diverged" in line).startswith("| ft (1 diverged) | 90.00")
     assert "| ga (1 diverged) | – | – | – | – | – | – | – | 1.0 |" in lines
+
+
+def test_a_grid_by_hand():
+    assert grid(["a", "b"], [["x", 1.234], ["y", 2]], ".1f") == "| a | b |\n| :-- | --: |\n| x | 1.2 |\n| y | 2 |"
 
 
 # Pairs
