@@ -153,7 +153,11 @@ def to_markdown(rows: list[Row]) -> str:
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "--:") -> str:
     """A Markdown table; floating-point numbers take the format `form`, columns after the first `align`."""
-    texts = [[format(v, form) if isinstance(v, float) else str(v) for v in row] for row in rows]
+
+    def text(value: Any) -> str:
+        return "–" if value is None else format(value, form) if isinstance(value, float) else str(value)
+
+    texts = [[text(value) for value in row] for row in rows]
     rule = [":--", *[align] * (len(columns) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (list(columns), rule, *texts))
 

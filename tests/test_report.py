@@ -128,7 +128,10 @@ def test_what_diverged_is_counted_and_left_out_of_the_means():
 
 
 def test_a_grid_by_hand():
-    assert grid(["a", "b"], [["x", 1.234], ["y", 2]], ".1f") == "| a | b |\n| :-- | --: |\n| x | 1.2 |\n| y | 2 |"
+    assert grid(["a", "b"], [["x", 1.234], ["y", 2], [3, None]], ".1f").splitlines() == [
+        *["| a | b |", "| :-- | --: |"],
+        *["| x | 1.2 |", "| y | 2 |", "| 3 | – |"],
+    ]
 
 
 # Pairs
