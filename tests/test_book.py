@@ -4,6 +4,7 @@ That a chapter still runs is nbval's part (`make test`). nbval passes a notebook
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 import nbformat
@@ -113,3 +114,24 @@ def test_a_failing_cell_leaves_the_notebook_as_it_was(tmp_path, monkeypatch, cap
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["n.ipynb"]
     monkeypatch.setattr("sys.argv", ["execute.py", "--check", str(path)])
     assert execute.main() == 1 and "not executed as it stands" in capsys.readouterr().out
+
+
+def test_retrain_behaves_as_in_the_papers_table_2():
+    """Records that chapter 8 shows, with the command that made them; training again takes minutes."""
+    records = [json.loads(path.read_text()) for path in (ROOT / "results" / "cpu" / "retrain").glob("*.json")]
+    scores = {
+        r["setting"]["gamma"]: r["scores"] for r in records if (r["method"], r["config"]["seed"]) == ("retrain", 0)
+    }
+    assert sorted(scores) == [0, 0.5, 1, 1.5, 2]
+    fa = [scores[gamma]["fa"] for gamma in sorted(scores)]
+    assert abs(fa[0] - scores[0]["ta"]) <= 6 and fa == sorted(fa, reverse=True) and fa[-1] < 10
+    for r in (r for r in records if r["method"] == "original"):
+        seen = [(r["scores"][k], r["sizes"][part]) for k, part in (("fa", "forget"), ("ra", "retain"))]
+        assert sum(a * n for a, n in seen) / sum(n for _, n in seen) >= 99 and 55 <= r["scores"]["ta"] <= 75
+
+
+def test_records_are_whole_and_made_by_committed_code():
+    for path in (ROOT / "results" / "cpu").rglob("*.json"):
+        record = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        named = {"setting", "method", "config", "recipe", "versions", "device", "seconds", "commit", "date"}
+        assert named <= set(record) and record["key"] == path.stem and not record["commit"].endswith("+"), path
