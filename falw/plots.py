@@ -132,7 +132,7 @@ def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], a
     """Avg. Gap over the learning rate for methods of a search (`tune`), the chosen rate marked."""
     ax = axes(ax)
     for name in methods:
-        own = [t for t in trials if t["method"] == name and "gap" in t]
+        own = sorted((t for t in trials if t["method"] == name and "gap" in t), key=lambda t: t["changes"]["lr"])
         rates, gaps = [t["changes"]["lr"] for t in own], [t["gap"] for t in own]
         (line,) = ax.plot(rates, gaps, marker=".", color=colour(name), label=name)
         best = min(own, key=lambda t: t["gap"])
@@ -172,6 +172,6 @@ def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
     if floor:
         ax.axvline(floor[0], color="black", linestyle="--", linewidth=1, label="noise floor")
         ax.legend(frameon=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(shown) - 0.5, -0.5)  # the first on top; inverting twice would undo it on shared axes
     ax.set(xlabel="Avg. Gap to Retrain, points", xlim=(0, None))
     return ax
