@@ -53,9 +53,10 @@ book: _build/html/index.html  ## set up, execute what is not executed, build the
 	@echo "open file://$(CURDIR)/_build/html/index.html"
 
 # Warnings are errors. A failed build is removed: pages it had read would not be read, nor complained of, a second time.
+# --all: without a changed page no style sheet would be copied, and other pages would keep their old contents list.
 _build/html/index.html: $(READY) $(BOOK) | book/static/vendor/mathjax
 	$(BIN)/python tools/execute.py
-	$(BIN)/jupyter-book build book --config _config.yml --path-output . -W -n --keep-going -q \
+	$(BIN)/jupyter-book build book --config _config.yml --path-output . --all -W -n --keep-going -q \
 		|| { rm -rf _build; exit 1; }
 	touch $@
 
