@@ -18,7 +18,7 @@ from falw.metrics import Part, Predictions, select
 
 TINY = 1e-30  # a probability of 0 counts as this in a logarithm, as in the published code
 C = 3.0  # the bound on the weight of one image in the SVC
-BINS, WIDTH = 1000, 0.02  # of `_fit_merged`; the kernel's own width is 1
+BINS, WIDTH = 750, 0.05  # of `_fit_merged`; the kernel's own width is 1
 
 
 def entropy(part: Part) -> Tensor:
