@@ -67,8 +67,8 @@ LEGACY = {**FEATURES, "modified_entropy": legacy_modified_entropy}
 def audit(pred: Predictions, seed: int = 0, prob: bool = True) -> dict[str, float]:
     """The five scores in percent, by name; those of one number per image by the fast path of `svc_mia`.
 
-    prob=False leaves out the score of the whole vector, which has no fast path: with the 20,000 images and 100 classes
-    of CIFAR-100 it took 43 seconds on one core. Raises and source: as `svc_mia`.
+    prob=False leaves out the score of the whole vector, which has no fast path and takes longer than the other four
+    together. Raises and source: as `svc_mia`.
     """
     return {name: svc_mia(pred, name, seed, fast=True) for name in FEATURES if prob or name != "prob"}
 
@@ -80,7 +80,7 @@ def svc_mia(
 
     Members are retain images, non-members test images, as many of each as the smaller set has. The SVC is
     scikit-learn's (RBF kernel, C = 3, gamma = 1 / features); with `fast` it is fitted to merged points, which acts on
-    features of one number and is tens to hundreds of times faster at 20,000 images (benchmarks/audit.py).
+    features of one number and is many times faster where images are many (measured by benchmarks/audit.py).
     Raises ValueError for an unknown feature and for an empty retain or test set. Source: SalUn, SVC_MIA.py.
 
     Departure: the published members are the first images of the retain set in storage order, which are of a few

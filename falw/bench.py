@@ -157,7 +157,7 @@ def check(model: str, data: Dataset) -> None:
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """ "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
+    """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"unknown device '{name}'; choose one of: auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():

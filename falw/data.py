@@ -113,7 +113,7 @@ def augment(x: Tensor, dy: Tensor, dx: Tensor, flip: Tensor, pad: int) -> Tensor
     """Crop and mirror each image of a batch in its own way: uint8 (b, c, h, w) -> uint8 (b, c, h, w).
 
     Each image gets a border of `pad` zeros, is cut to h x w at row dy, column dx (b,) in 0..2*pad, and is
-    mirrored where flip (b,) holds. One gather does all three: the fastest of eight ways tried.
+    mirrored where flip (b,) holds. One gather does all three.
     """
     if pad == 0:
         return torch.where(flip[:, None, None, None], x.flip(3), x)

@@ -90,6 +90,7 @@ def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence
 
     {"method", "base", "seeds", "mean", "low", "high", "differences"}: the mean over pairs of one setting and seed, and
     its bootstrap interval (bias-corrected and accelerated). Raises ValueError for fewer than two pairs.
+    A method with several configurations goes by the labels that `table` gives them.
     """
     gaps = _gaps_by_seed(records)
     differences = [g[method] - g[base] for g in gaps.values() if method in g and base in g]
@@ -107,10 +108,10 @@ def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence
 def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Avg. Gap of every method of every setting and seed."""
     scores: dict[str, dict[str, Scores]] = {}
-    for record in records:
+    for name, record in zip(_labels(records), records, strict=True):
         setting = json.dumps(record["setting"], sort_keys=True)
         if record["scores"]:
-            scores.setdefault(setting, {})[row_name(record)] = Scores(**record["scores"])
+            scores.setdefault(setting, {})[name] = Scores(**record["scores"])
     return {
         setting: {name: gap(value, methods[RETRAIN]) for name, value in methods.items()}
         for setting, methods in scores.items()

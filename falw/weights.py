@@ -205,7 +205,7 @@ def probabilities(model: Any, x: Tensor, index: Tensor) -> Tensor:
     """
     training = model.training
     model.eval()
-    # Small chunks stay in a CPU's cache (a third faster at 16x16); a GPU wants large ones.
+    # Small chunks stay in a CPU's cache; a GPU wants large ones.
     chunks = index.split(256 if x.device.type == "cpu" else 4096)
     p = torch.cat([model(x[i]).float().softmax(1) for i in chunks])
     model.train(training)

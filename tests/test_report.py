@@ -164,6 +164,15 @@ def test_only_complete_pairs_count_and_one_is_too_few():
         paired_gap(records, "rl+falw", "rl")
 
 
+def test_a_method_with_two_configurations_is_paired_by_its_label_and_never_mixed():
+    again = [record("rl+falw", (50 + far,) * 4, seed=seed, lr=0.1) for seed, far in enumerate((9, 8, 7))]
+    records = [*pairs(1, 2, 3), *again]
+    assert paired_gap(records, "rl+falw (lr 0.1)", "rl")["differences"] == pytest.approx([5, 4, 3])
+    assert paired_gap(records, "rl+falw (lr 0.01)", "rl")["mean"] == pytest.approx(2)
+    with pytest.raises(ValueError, match="0 pairs"):
+        paired_gap(records, "rl+falw", "rl")
+
+
 # The methods themselves
 
 
