@@ -35,7 +35,7 @@ _HOME = {
     ],
     "metrics": [
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
-        *["tow", "kl_divergence", "js_divergence"],
+        *["distributions", "tow", "kl_divergence", "js_divergence"],
     ],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "models": ["MODELS", "Normalize", "Network", "create", "reset"],

@@ -28,7 +28,7 @@ import falw
 from falw.audit import audit
 from falw.data import Dataset, load_dataset
 from falw.methods import ALIASES, METHODS, find_method, unlearn
-from falw.metrics import Part, Predictions, by_group, score
+from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
 from falw.train import Config, predict, train_original
@@ -131,7 +131,8 @@ def cells_of(
     cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
     for name in methods:
         if name != RETRAIN:
-            values = {**tuned().get(setting.model, {}).get(name, {}), **changes}
+            chosen = tuned().get(setting.model, {})
+            values = {**chosen.get(find_method(name).tuned_as or name, {}), **changes}
             cells.append(Cell(setting, name, replace(UNLEARN[setting.model], seed=setting.seed, **values), recipe))
     return cells
 
@@ -267,6 +268,7 @@ def _found(pred: Predictions, split: Split, path: Path) -> Record:
         "audit": audit(pred, prob=False),
         "forget_groups": _accuracies(pred.forget, split),
         "test_groups": _accuracies(pred.test, split),
+        "forget_probabilities": distributions(pred.forget, groups(split)),
         "sizes": {name: len(part.y) for name, part in pred._asdict().items()},
     }
 

@@ -341,7 +341,7 @@ class Method:
 
     `fresh` starts from new weights and not from the Original. `widen` gives the network an extra output while it
     trains; `keep_extra` leaves it there. `config` holds what the method itself fixes in a `Config`. `function` replaces
-    the loop by a plain function of the task.
+    the loop by a plain function of the task. `tuned_as` names the row whose tuned values a sweep runs at.
     """
 
     summary: str
@@ -362,6 +362,7 @@ class Method:
     keep_extra: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     function: Callable[[Task], nn.Module] | None = None
+    tuned_as: str = ""
 
     def objective(self, task: Task) -> Objective:
         """The objective of this row for one task: every builder called once."""
@@ -413,6 +414,11 @@ METHODS: dict[str, Method] = {
 }
 ALIASES = {"salun+falw": "falw"}
 
+
+def _sweep(how: str, **options: Any) -> Method:
+    return replace(falw, summary=f"FaLW {how}", weight=falw_weight(**options), tuned_as="falw")
+
+
 # One part of a row exchanged, to see what that part does. FaLW draws labels once and its bases draw them again every
 # epoch, so a fair comparison needs both with both. "all" leaves these rows out; they are asked for by name.
 VARIANTS: dict[str, Method] = {
@@ -422,6 +428,12 @@ VARIANTS: dict[str, Method] = {
     "falw-redrawn": replace(falw, summary="SalUn with FaLW weights, labels as in SalUn", targets=redrawn),
     "rl-sequential": replace(rl, summary="RL, first D_f and then D_r in each epoch", batches="sequential"),
     "salun-leak": replace(salun, summary="SalUn, mask on the gradient only, as published", mask_on="gradient"),
+    # One number of FaLW moved, at FaLW's own learning rate: the exponent of the balance factor (0 is without it), and
+    # how often the statistics are taken.
+    **{f"falw-tau{tau:g}": _sweep(f"with tau = {tau:g}", tau=tau) for tau in (0.0, 0.1, 0.2, 0.5, 1.0)},
+    "falw-every10": _sweep("with statistics every 10 steps", refresh=10),
+    "falw-epoch": _sweep("with statistics once an epoch", refresh="epoch"),
+    "falw-rolling": _sweep("with rolling statistics", refresh="rolling"),
 }
 
 

@@ -5,7 +5,7 @@ Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,6 +71,22 @@ def gap(scores: Scores, retrain: Scores) -> float:
 def by_group(part: Part, groups: dict[str, Tensor]) -> dict[str, float]:
     """Accuracy in percent within each group of classes, every image counting once; NaN for an empty group."""
     return {name: accuracy(select(part, torch.isin(part.y, classes))) for name, classes in groups.items()}
+
+
+BINS = 20
+
+
+def distributions(part: Part, groups: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """The true class's probability within each group of classes: {"mean", "counts" of BINS equal bins of [0, 1]}.
+
+    "mean" is None for an empty group. Differences of means between two models are mean deviations (Definition 1).
+    """
+    found = {}
+    for name, classes in groups.items():
+        p = select(part, torch.isin(part.y, classes)).p_true.double()
+        counts = torch.bincount((p * BINS).long().clamp(max=BINS - 1), minlength=BINS)
+        found[name] = {"mean": round(p.mean().item(), 6) if len(p) else None, "counts": counts.tolist()}
+    return found
 
 
 def select(part: Part, chosen: Tensor) -> Part:

@@ -561,3 +561,8 @@ def test_data_are_loaded_once_for_several_splits_and_again_for_another_seed():
     first = load_setting(SETTING)[0]
     assert load_setting(replace(SETTING, ratio=0.5, seed=4))[0] is first
     assert not torch.equal(load_setting(replace(SETTING, data_seed=1))[0].train.x, first.train.x)
+
+
+def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
+    swept, own = cells_of(Setting(), ["falw-tau0", "falw"])[-2:]
+    assert swept.config == own.config and swept.config.lr == bench.tuned()["tiny"]["falw"]["lr"]

@@ -12,7 +12,7 @@ from scipy.special import rel_entr
 from sklearn.svm import SVC
 
 from falw import metrics
-from falw.metrics import Part, Predictions, Scores, accuracy, gap, score, select, tow
+from falw.metrics import BINS, Part, Predictions, Scores, accuracy, distributions, gap, score, select, tow
 
 # Three images: right with 0.7, wrong (0.2 for the true class), right with 0.5
 P = torch.tensor([[0.7, 0.2, 0.1], [0.6, 0.2, 0.2], [0.25, 0.25, 0.5]])
@@ -106,3 +106,11 @@ def test_divergences_of_certain_predictions():
     assert metrics.js_divergence(yes, no).item() == pytest.approx(math.log(2), rel=1e-9)
     assert metrics.kl_divergence(yes, no).item() == pytest.approx(12 * math.log(10))  # the floor, 1e-12
     assert metrics.kl_divergence(yes, no, floor=0.01).item() == pytest.approx(2 * math.log(10))
+
+
+def test_distributions_count_every_image_in_the_bin_of_its_probability():
+    p = torch.tensor([[0.02, 0.98], [1.0, 0.0], [0.26, 0.74], [0.5, 0.5]])
+    found = distributions(Part(p, torch.tensor([0, 0, 0, 1])), {"a": torch.tensor([0]), "b": torch.tensor([1, 2])})
+    assert [k for k, n in enumerate(found["a"]["counts"]) if n] == [0, 5, BINS - 1]
+    assert found["a"]["mean"] == pytest.approx(1.28 / 3, abs=1e-6) and sum(found["b"]["counts"]) == 1
+    assert distributions(Part(p, torch.tensor([0] * 4)), {"c": torch.tensor([1])})["c"]["mean"] is None
