@@ -44,7 +44,9 @@ _HOME = {
     "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
     "report": ["table", "paired_gap"],
+    "paper": [],
     "plots": [],
+    "widgets": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)

@@ -67,6 +67,102 @@ def class_counts(split: Split, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def power_law(counts: Tensor, available: int, ax: Axes | None = None) -> Axes:
+    """Forget counts by rank as an outline, the dashed line is what each class has: counts (C,), head class first."""
+    ax = axes(ax, 5, 2.8)
+    edges = np.arange(len(counts) + 1) + 0.5
+    ax.stairs(counts, edges, fill=True, color=GROUP_COLOURS["head"], alpha=0.35)
+    ax.stairs(counts, edges, color=GROUP_COLOURS["head"], linewidth=1.5)
+    ax.axhline(available, color="black", linestyle="--", linewidth=1, label="images a class has")
+    ax.set(xlabel="rank of the class", ylabel="images to forget", xlim=(0.5, len(counts) + 0.5))
+    ax.set_ylim(0, 1.2 * available)
+    ax.legend(frameon=False, loc="upper right")
+    return ax
+
+
+def weight_curves(
+    curves: Mapping[str, tuple[Tensor, Tensor]], xlabel: str, grey: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Weights w over z or p, one curve a name as (x, w); `grey` is the one that the others are compared with."""
+    ax = axes(ax, 5, 3)
+    for name, (x, w) in curves.items():
+        ax.plot(x, w, color="#999999" if name == grey else None, linewidth=1.8, label=name)
+    ax.axhline(1, color="black", linewidth=0.6)
+    ax.set(xlabel=xlabel, ylabel="weight w", ylim=(-0.05, 2.05))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def group_histogram(counts: Mapping[str, Sequence[float]], means: Mapping[str, float], ax: Axes | None = None) -> Axes:
+    """Stored counts of the true class's probability (`metrics.distributions`) under several models, means as lines."""
+    ax = axes(ax, 5, 3)
+    for name, values in counts.items():
+        share = 100 * np.asarray(values, float) / max(sum(values), 1)
+        edges = np.linspace(0, 1, len(share) + 1)
+        ax.stairs(share, edges, color=colour(name) or "#0072B2", linewidth=1.8, label=name)
+        ax.axvline(means[name], color=colour(name) or "#0072B2", linewidth=1, linestyle="--")
+    ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, 60))
+    ax.legend(frameon=False, loc="upper center")
+    return ax
+
+
+def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
+    """Signed distance to Retrain over gamma, a panel a group, from `report.group_gaps`; bars are deviations over seeds.
+
+    of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
+    """
+    names = [name for name in GROUP_COLOURS if any(row["group"] == name for row in rows)]
+    _, panels = plt.subplots(1, len(names), figsize=(9, 3.2), dpi=144, layout="constrained", sharey=True)
+    for panel, group in zip(panels, names, strict=True):
+        for name in methods:
+            own = [row for row in rows if row["method"] == name and row["group"] == group]
+            means, sds = [row[of]["mean"] for row in own], [row[of]["sd"] or 0.0 for row in own]
+            x = [row["gamma"] for row in own]
+            panel.errorbar(x, means, sds, marker=".", capsize=2, color=colour(name), label=name)
+        panel.axhline(0, color="black", linewidth=0.8)
+        panel.set(title=group, xlabel="γ")
+    panels[0].set_ylabel("FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain")
+    panels[-1].legend(frameon=False, fontsize="small")
+    return panels
+
+
+def metric_bars(rows: Sequence[Mapping[str, Any]], column: str, label: str, ax: Axes | None = None) -> Axes:
+    """One column of `report.table` as bars with deviations over seeds: Retrain's value, or the noise floor, dashed."""
+    names = [row["method"] for row in rows if row["method"] not in ("retrain", "noise floor")]
+    shown = [row for row in rows if row["method"] in names and row[column]["mean"] is not None]
+    reference = "noise floor" if column in ("gap", "tow") else "retrain"
+    ax = axes(ax, 5, 0.26 * len(shown) + 1)
+    ax.barh(
+        [row["method"] for row in shown],
+        [row[column]["mean"] for row in shown],
+        xerr=[row[column]["sd"] or 0.0 for row in shown],
+        color=[colour(row["method"]) or "#777777" for row in shown],
+        error_kw={"elinewidth": 1, "ecolor": "#444444"},
+    )
+    for row in rows:
+        if row["method"] == reference:
+            ax.axvline(row[column]["mean"], color="black", linestyle="--", linewidth=1, label=reference)
+            ax.legend(frameon=False, loc="lower right")
+    ax.set(xlabel=label, xlim=(0, None), ylim=(len(shown) - 0.5, -0.5))
+    return ax
+
+
+def trajectory(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax: Axes | None = None) -> Axes:
+    """One class at one moment: each forgotten sample's weight over its probability, and unseen images as a rug.
+
+    p, w: (n,) of the forgotten samples; val_p: (m,) of the unseen ones, whose mean and one deviation are marked.
+    """
+    ax = axes(ax, 5, 3)
+    ax.axvspan(max(mean - std, 0), min(mean + std, 1), color="#dddddd", zorder=0, label="unseen: mean ± deviation")
+    ax.axvline(mean, color="#666666", linewidth=1)
+    ax.plot(val_p, np.full(len(val_p), 0.04), "|", color="#666666", markersize=8)
+    ax.plot(p, w, "o", color=COLOURS["falw"], markersize=3.5, label="forgotten samples")
+    ax.axhline(1, color="black", linewidth=0.6)
+    ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
 def probability_histogram(parts: Mapping[str, Part], ax: Axes | None = None, bins: int = 20) -> Axes:
     """Distribution of the true class's probability under several models, as outlines that can be compared."""
     ax = axes(ax)

@@ -119,6 +119,47 @@ def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
+def group_gaps(records: list[dict[str, Any]]) -> list[Row]:
+    """Signed distances to Retrain on the forget set, by group of classes and gamma: above 0 is under-forgetting.
+
+    A row is {"method", "gamma", "group", "seeds", "fa": {"mean", "sd"}, "p": {"mean", "sd"}}: "fa" in points of
+    accuracy (the paper's Table 3 and Figures 2 and 5), "p" the mean deviation of Definition 1 in [-1, 1]. Groups are
+    "all", "head", "mid", "tail"; pairs are of one setting and one seed. "noise floor" is a second Retrain.
+    """
+    found: dict[tuple, list[tuple[float, float]]] = {}
+    of_setting: dict[str, dict[str, dict]] = {}
+    for record in records:
+        if record["scores"]:
+            of_setting.setdefault(json.dumps(record["setting"], sort_keys=True), {})[row_name(record)] = record
+    for methods in of_setting.values():
+        for name, record in methods.items():
+            if name != RETRAIN and RETRAIN in methods:
+                mine, theirs = _by_group(record), _by_group(methods[RETRAIN])
+                for group in mine:
+                    key = (name, float(record["setting"]["gamma"]), group)
+                    distance = tuple(a - b for a, b in zip(mine[group], theirs[group], strict=True))
+                    found.setdefault(key, []).append(distance)  # type: ignore[arg-type]
+    order = {name: place for place, name in enumerate([FLOOR, ORIGINAL, *METHODS, *VARIANTS])}
+    rows = []
+    for name, gamma, group in sorted(found, key=lambda k: (order[k[0]], k[1], GROUPS.index(k[2]))):
+        fa, p = zip(*found[name, gamma, group], strict=True)
+        row = {"method": name, "gamma": gamma, "group": group, "seeds": len(fa)}
+        rows.append({**row, "fa": _mean_sd(list(fa)), "p": _mean_sd(list(p))})
+    return rows
+
+
+GROUPS = ("all", "head", "mid", "tail")
+
+
+def _by_group(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """FA and mean probability of each group that has forgotten images, and of all."""
+    parts = {g: d for g, d in record["forget_probabilities"].items() if d["mean"] is not None}
+    sizes = {g: sum(d["counts"]) for g, d in parts.items()}
+    mean = sum(sizes[g] * d["mean"] for g, d in parts.items()) / sum(sizes.values())
+    groups_ = {g: (record["forget_groups"][g], d["mean"]) for g, d in parts.items()}
+    return {"all": (record["scores"]["fa"], mean), **groups_}
+
+
 def row_name(record: dict[str, Any]) -> str:
     """The method of a record; a second Retrain, from another seed than its setting's, is the noise floor."""
     floor = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]

@@ -71,8 +71,10 @@ def execute(path: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = without_places(cell.outputs)
             for output in cell.outputs:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # its kernel is gone
                 if output.output_type == "stream" and output.name == "stderr":
                     print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
+    notebook.metadata.pop("widgets", None)
     notebook.metadata["falw"] = {"executed": sources_hash(notebook)}
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # knows ! and %

@@ -1,0 +1,46 @@
+"""The paper's tables as data: complete, consistent with themselves, and named as the package names things."""
+
+import pytest
+
+from falw import paper
+from falw.methods import METHODS
+
+
+def test_all_rows_are_there_under_our_names():
+    assert len(paper.rows()) == 168
+    assert {row["method"] for row in paper.rows()} <= set(METHODS)
+    assert {row["model"] for row in paper.rows()} == {"resnet18", "vgg16"}
+
+
+def test_avg_gap_is_the_mean_distance_to_the_retrain_of_the_setting():
+    for row in paper.rows():
+        setting = {k: row[k] for k in ("table", "dataset", "model", "ratio", "gamma")}
+        (retrain,) = paper.rows(**setting, method="retrain")
+        gap = sum(abs(row[k] - retrain[k]) for k in ("fa", "ra", "ta", "mia")) / 4
+        assert gap == pytest.approx(row["gap"], abs=0.03), row
+
+
+def test_falw_has_the_lowest_gap_of_every_table():
+    for setting in {(r["table"], r["dataset"], r["ratio"], r["gamma"]) for r in paper.rows() if r["table"] != 7}:
+        where = dict(zip(("table", "dataset", "ratio", "gamma"), setting))
+        own = [row for row in paper.rows(**where) if row["method"] != "retrain"]
+        assert min(own, key=lambda row: row["gap"])["method"] == "falw", setting
+
+
+def test_ablation_has_both_gammas_with_and_without():
+    rows = paper.ablation()
+    assert [(r["gamma"], r["balance_factor"]) for r in rows] == [(1.5, False), (1.5, True), (2, False), (2, True)]
+    assert rows[2]["tail"] == -18.76 and rows[3]["all"] == 1.14
+
+
+@pytest.mark.parametrize(
+    "ask, message",
+    [
+        ({"table": 3}, "no table 3 here; choose one of: 1, 2, 4, 5, 6, 7, 8"),
+        ({"rato": 0.1}, "rows have no 'rato'; choose one of: table, dataset"),
+        ({"method": "bert"}, "the paper has no row with {'method': 'bert'}"),
+    ],
+)
+def test_what_is_not_there_is_named(ask, message):
+    with pytest.raises(ValueError, match=message):
+        paper.rows(**ask)
