@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: help .venv book test run-tests test-fast bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast test-browser bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,11 +70,18 @@ test: .venv/tested  ## set up, run pytest, and nbval on every notebook (FORCE=1:
 	@mv $@.log $@
 
 run-tests:
-	$(PYTEST) tests
+	$(PYTEST) tests --ignore=tests/rendered
 	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider --dist loadfile $(NOTEBOOKS)
 
 test-fast: $(READY)  ## pytest only, always run
-	$(PYTEST) tests
+	$(PYTEST) tests --ignore=tests/rendered
+
+# A browser's own download is not needed: every system has Chromium as a package.
+test-browser: _build/html/index.html  ## the built book in Chromium, explorers in JupyterLab, chapters in a bare runtime
+	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update \
+		&& apt-get -qq install -y chromium >/dev/null; } || { echo "test-browser needs Chromium: install your system's \
+	package of that name, or run this as root where apt-get can"; exit 1; }
+	$(PYTEST) tests/rendered
 
 bench: $(READY)  ## speed measurements, each a ratio within one run
 	for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done

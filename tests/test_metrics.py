@@ -114,3 +114,25 @@ def test_distributions_count_every_image_in_the_bin_of_its_probability():
     assert [k for k, n in enumerate(found["a"]["counts"]) if n] == [0, 5, BINS - 1]
     assert found["a"]["mean"] == pytest.approx(1.28 / 3, abs=1e-6) and sum(found["b"]["counts"]) == 1
     assert distributions(Part(p, torch.tensor([0] * 4)), {"c": torch.tensor([1])})["c"]["mean"] is None
+
+
+def test_centroid_distance_by_hand():
+    # Class 0 keeps directions (1, 0) and (0, 1): its centre lies at 45 degrees, however long the features are.
+    # Class 1 keeps (0, 3); class 2 keeps nothing.
+    retain, retain_y = torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.0, 3.0]]), torch.tensor([0, 0, 1])
+    forget, forget_y = torch.tensor([[2.0, 2.0], [5.0, 0.0], [4.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 0, 1, 2])
+    got = metrics.centroid_distance(forget, forget_y, retain, retain_y)
+    assert got[:3].tolist() == pytest.approx([0, 1 - math.sqrt(0.5), 1]) and got[3].isnan()
+
+
+def test_neighbour_share_is_sklearns():
+    from sklearn.neighbors import NearestNeighbors
+
+    g = torch.Generator().manual_seed(0)
+    forget, retain = torch.randn(12, 5, generator=g), torch.randn(40, 5, generator=g)
+    forget_y, retain_y = torch.randint(3, (12,), generator=g), torch.randint(3, (40,), generator=g)
+    near = NearestNeighbors(n_neighbors=7, metric="cosine").fit(retain).kneighbors(forget, return_distance=False)
+    expected = (retain_y.numpy()[near] == forget_y.numpy()[:, None]).mean(1)
+    np.testing.assert_allclose(metrics.neighbour_share(forget, forget_y, retain, retain_y, k=7), expected)
+    with pytest.raises(ValueError, match="40 retained images have no 41 neighbours"):
+        metrics.neighbour_share(forget, forget_y, retain, retain_y, k=41)

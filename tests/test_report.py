@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import math
 import random
 from dataclasses import asdict
 
 import pytest
 
+from falw import report
 from falw.bench import FLOOR_SEED, Setting
 from falw.methods import METHODS
 from falw.report import COLUMNS, describe, grid, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
@@ -211,3 +213,55 @@ def test_formats_agree():
             expected = {f"{column}_{k}": "" if v is None else str(v) for k, v in row[column].items()}
             assert expected.items() <= cells.items()
             assert float(text.split()[0]) == pytest.approx(row[column]["mean"], abs=0.05)
+
+
+# Groups and probabilities over gamma
+
+
+def with_probabilities(method, seed, gamma, fa, means, config_seed=None, counts=(0, 10)):
+    groups_ = {g: {"mean": m, "counts": list(counts)} for g, m in zip(("head", "mid", "tail"), means, strict=True)}
+    groups_["tail"] = groups_["tail"] if means[2] is not None else {"mean": None, "counts": [0, 0]}
+    return {
+        **{"setting": {"gamma": gamma, "seed": seed}, "method": method, "forget_probabilities": groups_},
+        "config": {"seed": seed if config_seed is None else config_seed},
+        "scores": {"fa": fa, "ra": 100.0, "ta": 50.0, "mia": 100.0 - fa},
+        "forget_groups": {"head": fa, "mid": fa + 3, "tail": None if means[2] is None else fa + 6},
+    }
+
+
+def test_group_gaps_are_signed_paired_by_seed_and_leave_empty_groups_out():
+    records = [
+        with_probabilities("retrain", 0, 2, 40.0, (0.5, 0.5, None)),
+        with_probabilities("retrain", 1, 2, 44.0, (0.6, 0.5, None)),
+        with_probabilities("retrain", 0, 2, 41.0, (0.5, 0.6, None), config_seed=1000),
+        with_probabilities("rl", 0, 2, 42.0, (0.3, 0.4, None)),
+        with_probabilities("rl", 1, 2, 42.0, (0.2, 0.5, None)),
+        with_probabilities("rl", 7, 2, 90.0, (0.9, 0.9, None)),  # no Retrain of its seed
+    ]
+    rows = report.group_gaps(records)
+    assert [(r["method"], r["group"], r["seeds"]) for r in rows] == [
+        *[("noise floor", g, 1) for g in ("all", "head", "mid")],
+        *[("rl", g, 2) for g in ("all", "head", "mid")],
+    ]
+    assert rows[0]["fa"] == {"mean": 1.0, "sd": None} and rows[0]["p"]["mean"] == pytest.approx(0.05)
+    overall, head = rows[3], rows[4]
+    assert overall["fa"]["mean"] == 0 and overall["fa"]["sd"] == pytest.approx(math.sqrt(8))
+    assert head["p"]["mean"] == pytest.approx(-0.3) and overall["p"]["mean"] == pytest.approx((-0.15 - 0.2) / 2)
+
+
+def test_probabilities_pool_seeds_and_weight_groups_by_their_images():
+    records = [
+        with_probabilities("rl", 0, 2, 42.0, (0.3, 0.4, None), counts=(1, 2)),
+        with_probabilities("rl", 1, 2, 42.0, (0.5, 0.4, None), counts=(3, 6)),
+        {"scores": None},
+    ]
+    found = report.probabilities(records)
+    assert set(found) == {("rl", 2.0, g) for g in ("all", "head", "mid")}
+    assert found["rl", 2.0, "head"] == {"counts": [4, 8], "mean": pytest.approx((3 * 0.3 + 9 * 0.5) / 12)}
+    assert found["rl", 2.0, "all"]["counts"] == [8, 16]
+
+
+def test_over_gamma_gathers_values_by_gamma_and_leaves_out_what_is_not_there():
+    records = [record("ft", (k, 0, 0, 0), seed=k % 2, gamma=gamma) for k, gamma in ((5, 2), (4, 0.5), (2, 2), (1, 0.5))]
+    found = report.over_gamma(records, lambda r: None if r["scores"]["fa"] == 5 else r["scores"]["fa"])
+    assert list(found.items()) == [(0.5, [4, 1]), (2.0, [2])]

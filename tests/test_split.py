@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falw.split import CAPS, groups, long_tailed_split, power_law_counts
+from falw.split import CAPS, groups, long_tailed_split, power_law_counts, split_of
 
 often = settings(deadline=None, max_examples=60)
 gammas, rules = st.floats(0, 3), st.sampled_from(CAPS)
@@ -224,3 +224,55 @@ def test_groups_go_by_count_where_classes_differ():
     split = long_tailed_split(y, 0.75, 0, val=0)
     assert split.forget_counts.tolist() == [4, 26, 15]  # 15 each, and class 1 takes what class 0 cannot give
     assert {name: c.tolist() for name, c in groups(split).items()} == {"head": [1], "mid": [2], "tail": [0]}
+
+
+@often
+@given(labels, vals, seeds, st.data())
+def test_a_split_of_given_images_covers_every_image_once(y, val, seed, data):
+    asked = data.draw(st.lists(st.integers(0, len(y) - 1), min_size=1, max_size=len(y) // 2, unique=True))
+    split = split_of(y, torch.tensor(asked), val, seed)
+    assert split.forget.tolist() == sorted(asked)
+    parts = (split.forget, split.retain, split.val)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(len(y)))
+    have, held_out, counts = (y[i].bincount(minlength=y.max() + 1) for i in (slice(None), split.val, split.forget))
+    expected = [min(round(val * n), n - f) for n, f in zip(have.tolist(), counts.tolist(), strict=True)]
+    assert held_out.tolist() == expected and torch.equal(counts, split.forget_counts)
+    assert sorted(split.rank.tolist()) == list(range(len(have)))
+    assert (split.forget_counts[split.rank.argsort()].diff() <= 0).all()
+
+
+def test_a_split_of_given_images_by_hand():
+    y = torch.tensor([0, 0, 1, 1, 2, 2])
+    split = split_of(y, torch.tensor([5, 2, 4]), val=torch.tensor([0]))
+    assert (split.forget.tolist(), split.retain.tolist(), split.val.tolist()) == ([2, 4, 5], [1, 3], [0])
+    assert (split.forget_counts.tolist(), split.rank.tolist()) == ([0, 1, 2], [2, 1, 0])
+    assert split_of(y, torch.tensor([2, 3]), 0).rank.tolist() == [1, 0, 2]  # equal counts by class
+
+
+def test_a_split_of_the_images_of_another_split_is_that_split():
+    drawn = long_tailed_split(Y, 0.3, 1)
+    again = split_of(Y, drawn.forget.flip(0), drawn.val)
+    for part in ("forget", "retain", "val", "forget_counts", "rank"):
+        assert torch.equal(getattr(drawn, part), getattr(again, part))
+
+
+@pytest.mark.parametrize(
+    ("forget", "val", "words"),
+    [
+        ([3, 500, -1], 0.1, r"^indices \[-1, 500\] of forget are outside 0..499: give each training image once$"),
+        ([3, 4, 3], 0.1, r"^indices \[3\] of forget occur twice"),
+        ([3, 4], torch.tensor([9, 9]), r"^indices \[9\] of val occur twice"),
+        ([3, 4], torch.tensor([4, 5]), r"^images \[4\] are in forget and in val: take them out of forget"),
+        ([3, 4], 1.0, r"^val 1.0 is outside \[0, 1\)"),
+        ([], 0.1, "^0 images to forget and 450 to retain: a split needs some of both$"),
+        (list(range(500)), 0.1, "^500 images to forget and 0 to retain"),
+    ],
+)
+def test_split_of_errors(forget, val, words):
+    with pytest.raises(ValueError, match=words):
+        split_of(Y, torch.tensor(forget, dtype=torch.long), val)
+
+
+def test_a_mask_is_not_a_list_of_indices():
+    with pytest.raises(ValueError, match=r"^forget is torch.bool of shape \(500,\): give indices, one int64 an image$"):
+        split_of(Y, Y == 3)

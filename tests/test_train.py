@@ -24,6 +24,7 @@ from falw.train import (
     constant,
     draw_augmentation,
     epoch_steps,
+    features,
     fit,
     generator,
     negative_cross_entropy,
@@ -366,3 +367,24 @@ def test_a_split_of_other_data_is_refused(data, split):
 
 def test_constant():
     assert constant(2.5)(0.3) == 2.5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_features_are_what_the_head_sees_in_eval_mode(data, training):
+    model = create("tiny", data.num_classes, data.mean, data.std, seed=3).train(training)
+    before = copy.deepcopy(model.state_dict())
+    index = torch.tensor([5, 0, 7])
+    got = features(model, data.train.x, index)
+    assert got.shape == (3, model.head.in_features) and got.dtype == torch.float32 and not got.requires_grad
+    assert model.training == training and not model.head._forward_pre_hooks
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model.head(got), model(data.train.x[index]))
+
+
+def test_features_leave_no_hook_behind_when_the_network_fails(data):
+    model = create("tiny", data.num_classes, data.mean, data.std)
+    with pytest.raises(RuntimeError):
+        features(model, data.train.x[:, :1].float().expand(-1, 5, -1, -1), torch.tensor([0]))
+    assert not model.head._forward_pre_hooks

@@ -1,0 +1,45 @@
+"""The built book in headless Chromium. `make test-browser` builds it, sees to a browser, and runs this folder."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert path, "no Chromium on the path: install your system's package, or run `make test-browser` as root"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page of the book and return it; what went wrong meanwhile is in `page.trouble`."""
+    contexts = []
+
+    def visit(path, scheme="light", width=1280, offline=True, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.trouble = []
+        page.on("console", lambda m: m.type == "error" and page.trouble.append(m.text))
+        page.on("pageerror", lambda error: page.trouble.append(str(error)))
+        page.on("requestfailed", lambda request: page.trouble.append(f"failed: {request.url}"))
+        page.on("request", lambda r: r.url.startswith("http") and page.trouble.append(f"asked for: {r.url}"))
+        page.goto(path.as_uri() if isinstance(path, Path) else path)
+        page.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")  # formulas are drawn after loading
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()

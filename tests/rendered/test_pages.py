@@ -1,0 +1,135 @@
+"""Every page as a reader has it: from disk, without a network, in light and dark mode, on a phone, by keyboard."""
+
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from built import PAGES, ROOT, SITE
+
+pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+soup = {path: BeautifulSoup(path.read_text(), "html.parser") for path in SITE.glob("*.html")}
+WITH_EXPLORERS = [path for path in PAGES if soup[path].select(".explorer")]
+explorers = pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)
+
+
+def test_there_is_a_page_for_every_source():
+    sources = {path.stem for path in (ROOT / "book").glob("*.ipynb")} | {
+        path.stem for path in (ROOT / "book").glob("*.md")
+    }
+    assert sources <= {path.stem for path in PAGES} and len(WITH_EXPLORERS) >= 5
+
+
+@pages
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_loads_without_an_error_or_a_network_and_anybody_can_read_it(path, scheme, visit):
+    page = visit(path, scheme)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    formulas, drawn = (page.locator(s).count() for s in ("span.math, div.math", "mjx-container"))
+    assert not formulas or drawn
+    assert page.trouble == []
+    found = Axe().run(page).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert not serious, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"]][:3]) for v in serious]
+
+
+@pages
+def test_page_does_not_scroll_sideways_on_a_phone(path, visit):
+    assert visit(path, width=390).evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pages
+def test_links_and_pictures_lead_somewhere(path):
+    missing = []
+    for tag, key in (("a", "href"), ("img", "src"), ("script", "src"), ("link", "href")):
+        for element in soup[path].find_all(tag, **{key: True}):
+            address = urlsplit(element[key])
+            if address.scheme or address.netloc:
+                continue
+            target = (path.parent / unquote(address.path)).resolve() if address.path else path
+            anchor = unquote(address.fragment)
+            known = soup.get(target)
+            if not target.exists() or (anchor and known and not known.find(id=anchor)):
+                missing.append(element[key])
+    assert missing == []
+
+
+@pages
+def test_every_picture_has_an_alternative_text(path):
+    pictures = [img for img in soup[path].select("main img") if "logo" not in img["src"]]  # the theme's own
+    assert all(len(picture.get("alt", "")) > 20 for picture in pictures)
+
+
+def state(explorer):
+    """What an explorer shows: its picture, the words for it, and what its sliders say."""
+    picture = explorer.locator(".explorer-picture")
+    texts = [slider.get_attribute("aria-valuetext") for slider in explorer.locator("input").all()]
+    return (
+        picture.inner_html(),
+        picture.get_attribute("aria-label"),
+        texts,
+        explorer.locator("output").all_inner_texts(),
+    )
+
+
+@explorers
+def test_every_slider_moves_by_keyboard_and_by_mouse(path, visit):
+    page = visit(path)
+    for explorer in page.locator(".explorer").all():
+        for k, slider in enumerate(explorer.locator("input").all()):
+            before = state(explorer)
+            slider.focus()
+            page.keyboard.press("End" if slider.input_value() != slider.get_attribute("max") else "Home")
+            by_key = state(explorer)
+            box = slider.bounding_box()
+            slider.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+            if slider.input_value() == slider.get_attribute("max"):  # of two values the middle is the second
+                slider.click(position={"x": 2, "y": box["height"] / 2})
+            by_mouse = state(explorer)
+            for old, new in ((before, by_key), (by_key, by_mouse)):
+                assert new[2][k] != old[2][k] and new[2] == new[3], "the slider says where it is"
+                assert new[1] != old[1], "the words change"
+            assert len({before[0], by_key[0], by_mouse[0]}) > 1, "the picture changes"
+    assert page.trouble == []
+
+
+@explorers
+def test_without_scripts_the_first_picture_stays(path, visit):
+    page = visit(path, java_script_enabled=False)
+    for explorer in page.locator(".explorer").all():
+        assert explorer.locator(".explorer-picture svg").is_visible()
+        assert len(explorer.locator(".explorer-picture").get_attribute("aria-label")) > 40
+
+
+@explorers
+def test_an_explorer_is_as_wide_as_a_phone_and_its_words_are_large_enough(path, visit):
+    page = visit(path, width=390)
+    for explorer in page.locator(".explorer").all():
+        svg = explorer.locator("svg").bounding_box()
+        assert svg["x"] >= 0 and svg["x"] + svg["width"] <= 390
+        heights = explorer.evaluate(
+            "e => [...e.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"
+        )
+        assert min(heights) >= 9
+
+
+def test_search_finds_the_balance_factor(visit):
+    page = visit(Path(SITE / "search.html"))
+    page.goto((SITE / "search.html").as_uri() + "?q=balance+factor")
+    page.wait_for_selector("#search-results li a")
+    found = [link.get_attribute("href") for link in page.locator("#search-results li a").all()]
+    assert any(link.startswith("06-balance-factor.html") for link in found)
+    assert page.trouble == []
+
+
+def test_building_again_changes_no_page(tmp_path):
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "--config", "_config.yml"]
+    command += ["--path-output", str(tmp_path), "--all", "-W", "-n", "--keep-going", "-q"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    again = tmp_path / "_build" / "html"
+    assert {path.name for path in again.glob("*.html")} == {path.name for path in SITE.glob("*.html")}
+    different = [path.name for path in SITE.glob("*.html") if path.read_bytes() != (again / path.name).read_bytes()]
+    assert different == []

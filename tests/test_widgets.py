@@ -1,0 +1,176 @@
+"""Explorers as data: what the page carries, and the live control. That they move is tested in a browser."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from falw import report, widgets
+from falw.methods import trace
+
+matplotlib.use("Agg")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Every bundle that was displayed."""
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw=False: bundles.append(bundle))
+    return bundles
+
+
+def line(slope, start=0):
+    ax = plt.figure(figsize=(2, 1)).add_subplot()
+    ax.plot([0, 1], [start, slope])
+    return ax
+
+
+def content(page):
+    """The data of a page, and the frames as the script puts them together."""
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.S).group(1))
+    return data, ["\n".join(data["lines"][k] for k in frame) for frame in data["frames"]]
+
+
+def draw(slope, offset):
+    return line(slope, offset)
+
+
+def show(shown, **changes):
+    how = {"name": "line", "alt": lambda slope, offset: f"{slope} </script> {offset}", "start": {"slope": 2.0}}
+    widgets.explore(draw, **{**how, "slope": [1.0, 2.0, 3.0], "offset": [0, 5], **changes})
+    return shown[-1]
+
+
+def test_one_output_has_a_control_a_page_a_picture_and_words(shown):
+    bundle = show(shown)
+    assert set(bundle) == {widgets.WIDGET, "text/html", "image/png", "text/plain"}
+    assert bundle["text/plain"] == "2.0 </script> 0"
+    assert base64.b64decode(bundle["image/png"])[:4] == b"\x89PNG"
+
+
+def test_a_page_starts_with_the_frame_that_its_sliders_say(shown):
+    page = show(shown)["text/html"]
+    data, frames = content(page)
+    assert len(frames) == len(set(frames)) == len(data["alts"]) == 6
+    assert data["texts"] == [["1", "2", "3"], ["0", "5"]]
+    first = page[page.index("<svg") : page.index("</svg>") + 6]
+    assert first == frames[2] and data["alts"][2] == "2.0 </script> 0"  # slope 2 is place 1 of 3, offset place 0 of 2
+    assert re.findall(r'max="(\d)" step="1" value="(\d)" aria-valuetext="(\d)"', page) == [
+        ("2", "1", "2"),
+        ("1", "0", "0"),
+    ]
+
+
+def test_a_page_is_the_same_whenever_it_is_made_and_small(shown):
+    pages = [show(shown)["text/html"] for _ in range(2)]
+    assert pages[0] == pages[1]
+    data, frames = content(pages[0])
+    assert len("".join(data["lines"])) < sum(map(len, frames)) / 3
+
+
+def test_two_explorers_share_no_id_and_ids_lead_somewhere(shown):
+    pages = [show(shown, name=name)["text/html"] for name in ("one", "two")]
+    ids = [set(re.findall(r' id="([\w-]+)"', page)) for page in pages]
+    assert ids[0] and not ids[0] & ids[1]
+    assert set(re.findall(r"url\(#([\w-]+)\)|href=\"#([\w-]+)\"", pages[0])[0]) - {""} <= ids[0]
+
+
+def test_a_page_asks_for_nothing_from_elsewhere(shown):
+    page = show(shown)["text/html"]
+    addresses = set(re.findall(r"https?://[\w./-]+", page))
+    assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places
+
+
+def test_the_live_control_draws_what_is_chosen():
+    calls = []
+
+    def remember(slope, offset):
+        calls.append((slope, offset))
+        return draw(slope, offset)
+
+    values, begin = {"slope": [1.0, 2.0], "offset": [0, 5]}, {"slope": 2.0, "offset": 0}
+    box = widgets._live(remember, {"slope": "slope", "offset": "b"}, values, begin)
+    slope, offset, _ = box.children
+    assert (slope.description, offset.description) == ("slope", "b") and calls == [(2.0, 0)]
+    offset.value = 5
+    slope.index = 0
+    assert calls[1:] == [(2.0, 5), (1.0, 5)]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"start": {"slope": 4.0}}, r"slope cannot start at 4.0; choose one of: 1.0, 2.0, 3.0"),
+        ({"slope": [], "start": {}}, "a grid of 0 pictures"),
+        ({"slope": list(range(201)), "start": {}}, "a grid of 402 pictures: give 1 to 400, with fewer values a slider"),
+    ],
+)
+def test_a_grid_that_cannot_be_shown_is_named(shown, changes, message):
+    with pytest.raises(ValueError, match=message):
+        show(shown, **changes)
+    assert not shown
+
+
+# The book's explorers
+
+
+@pytest.fixture(scope="module")
+def records():
+    found = [json.loads(path.read_text()) for path in (ROOT / "results/cpu/textures").glob("*.json")]
+    return [r for r in found if (r["setting"]["cap"], r["setting"]["gamma"]) == ("spill", 0.5)]
+
+
+EXPLORERS = {
+    "forget-set": lambda records: widgets.forget_set(),
+    "weight": lambda records: widgets.weight(),
+    "balance": lambda records: widgets.balance(),
+    "deviations": lambda records: widgets.deviations(records, ["rl", "salun"]),
+    "benchmark": lambda records: widgets.benchmark({"textures": report.table(records)}),
+}
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, shown, records):
+    EXPLORERS[name](records)
+    data, frames = content(shown[-1]["text/html"])
+    assert f'id="explorer-{name}"' in shown[-1]["text/html"]
+    sizes = [len(texts) for texts in data["texts"]]
+    assert len(frames) == len(data["alts"]) == torch.tensor(sizes).prod() and len(set(data["alts"])) == len(frames)
+    numbers = torch.arange(len(frames)).view(sizes)
+    for k, size in enumerate(sizes):
+        along = numbers.movedim(k, 0).reshape(size, -1).T.tolist()  # a row: the frames that this slider runs through
+        assert size == 1 or max(len({frames[i] for i in row}) for row in along) == size
+
+
+def test_alternative_text_says_the_numbers_of_the_picture(shown):
+    widgets.forget_set()
+    data, _ = content(shown[-1]["text/html"])
+    steep = "gamma 2, ratio 0.3, 100 classes, spill"
+    (alt,) = (a for a in data["alts"] if steep in a)
+    assert "from 450 to 1 images; 29 classes are forgotten whole" in alt  # 29: spec of the cap rule, gamma 2
+    widgets.weight()
+    data, _ = content(shown[-1]["text/html"])
+    assert any("mu 0.6, sigma 0.25, eta 1: at p 0.9 z is 1.20 and w is 1.83" in a for a in data["alts"])
+
+
+def test_trajectory_explorer_and_trace_agree_on_every_epoch(original, data, split, config, shown):
+    found = trace("rl+falw", original, data, split, config)
+    assert found.p.shape == found.z.shape == found.w.shape == (config.epochs + 1, len(split.forget))
+    assert found.val_p.shape == (config.epochs + 1, len(split.val)) and len(found.stats) == config.epochs + 1
+    assert ((found.w > 1) == (found.z > 0)).all() and found.p[0].mean() > found.p[-1].mean()
+    widgets.trajectory(found, {"head": 0, "tail": data.num_classes - 1})
+    texts, frames = content(shown[-1]["text/html"])
+    assert texts["texts"] == [["head", "tail"], ["0", "1", "2", "3"]] and len(set(frames)) == 8
+    assert f"{found.p[0][found.y == 0].mean():.2f}" in texts["alts"][0]
+
+
+def test_figures_close_with_their_explorer(shown):
+    before = plt.get_fignums()
+    show(shown)
+    assert plt.get_fignums() == before
