@@ -28,19 +28,19 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "split": ["Split", "long_tailed_split", "power_law_counts", "groups"],
+    "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
         *["beta_fit", "beta_weight", "FaLW"],
     ],
     "metrics": [
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
-        *["distributions", "tow", "kl_divergence", "js_divergence"],
+        *["distributions", "tow", "kl_divergence", "js_divergence", "centroid_distance", "neighbour_share"],
     ],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "models": ["MODELS", "Normalize", "Network", "create", "reset"],
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
-    "train": ["Config", "Objective", "fit", "train_original", "predict"],
+    "train": ["Config", "Objective", "fit", "train_original", "predict", "features"],
     "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
     "report": ["table", "paired_gap"],

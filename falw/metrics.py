@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Part(NamedTuple):
@@ -137,3 +137,28 @@ def js_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence of each row in nats, in [0, ln 2]: (n, C), (n, C) -> (n,)."""
     middle = (p.double() + q.double()) / 2
     return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
+
+
+def centroid_distance(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: Tensor) -> Tensor:
+    """1 - cosine between each forgotten image's features and the mean direction of its class's retained images, (n,).
+
+    Features (n, f) and (m, f) with labels (n,) and (m,); 0 is the centre of the class, 1 at a right angle to it. NaN
+    where nothing of the class is retained. Lengths do not count, so two networks can be compared.
+    """
+    forget, retain = (nn.functional.normalize(t.double(), dim=1) for t in (forget, retain))
+    member = nn.functional.one_hot(retain_y, int(max(forget_y.max(), retain_y.max())) + 1).double()
+    centre = nn.functional.normalize(member.T @ retain, dim=1)
+    distance = 1 - (forget * centre[forget_y]).sum(1)
+    return torch.where(member.sum(0)[forget_y] > 0, distance, float("nan"))
+
+
+def neighbour_share(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: Tensor, k: int = 10) -> Tensor:
+    """Share of each forgotten image's k nearest retained images, by cosine, that are of its own class, (n,) in [0, 1].
+
+    Features (n, f) and (m, f) with labels (n,) and (m,). Raises ValueError for fewer than k retained images.
+    """
+    if len(retain) < k:
+        raise ValueError(f"{len(retain)} retained images have no {k} neighbours: lower k")
+    forget, retain = (nn.functional.normalize(t.double(), dim=1) for t in (forget, retain))
+    nearest = (forget @ retain.T).topk(k, dim=1).indices
+    return (retain_y[nearest] == forget_y[:, None]).double().mean(1)

@@ -12,10 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor
 
+from falw.methods import Trace
 from falw.metrics import Part, Scores, deviation
 from falw.split import Split, groups
+from falw.weights import BetaParams, ClassStats, balance_factor
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures.
 COLOURS = {
@@ -28,6 +31,8 @@ COLOURS = {
     "salun": "#0072B2",
     "falw": "#D55E00",
     "rl+falw": "#009E73",
+    "rl-fixed": "#8C510A",
+    "salun-fixed": "#5AB4AC",
     "test images": "#56B4E9",
 }
 GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
@@ -80,6 +85,31 @@ def power_law(counts: Tensor, available: int, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def count_lines(counts: Mapping[str, Tensor], available: int | None = None, ax: Axes | None = None) -> Axes:
+    """Class counts of several forget sets as lines, (C,) each, head class first; `available` is what a class has."""
+    ax = axes(ax)
+    for name, values in counts.items():
+        ax.plot(range(1, len(values) + 1), values, drawstyle="steps-mid", linewidth=1.3, label=name)
+    if available is not None:
+        ax.axhline(available, color="black", linestyle="--", linewidth=1, label="images a class has")
+    ax.set(xlabel="class", ylabel="images to forget", ylim=(0, None if available is None else 1.45 * available))
+    ax.legend(frameon=False, loc="upper right")
+    return ax
+
+
+def over_gamma(series: Mapping[str, Mapping[float, Sequence[float]]], label: str, ax: Axes | None = None) -> Axes:
+    """A score over gamma, a line a name: the mean at each gamma, and from the least to the largest value as a bar."""
+    ax = axes(ax)
+    for name, values in series.items():
+        gammas = sorted(values)
+        means = np.array([np.mean(values[g]) for g in gammas])
+        bars = [means - [min(values[g]) for g in gammas], [max(values[g]) for g in gammas] - means]
+        ax.errorbar(gammas, means, bars, marker=".", capsize=3, color=GROUP_COLOURS.get(name), label=name)
+    ax.set(xlabel="γ", ylabel=label, ylim=(0, None))
+    ax.legend(frameon=False)
+    return ax
+
+
 def weight_curves(
     curves: Mapping[str, tuple[Tensor, Tensor]], xlabel: str, grey: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -93,14 +123,14 @@ def weight_curves(
     return ax
 
 
-def group_histogram(counts: Mapping[str, Sequence[float]], means: Mapping[str, float], ax: Axes | None = None) -> Axes:
-    """Stored counts of the true class's probability (`metrics.distributions`) under several models, means as lines."""
+def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+    """Stored counts of the true class's probability under several models (`report.probabilities`), means dashed."""
     ax = axes(ax, 5, 3)
-    for name, values in counts.items():
-        share = 100 * np.asarray(values, float) / max(sum(values), 1)
+    for name, part in found.items():
+        share = 100 * np.asarray(part["counts"], float) / max(sum(part["counts"]), 1)
         edges = np.linspace(0, 1, len(share) + 1)
-        ax.stairs(share, edges, color=colour(name) or "#0072B2", linewidth=1.8, label=name)
-        ax.axvline(means[name], color=colour(name) or "#0072B2", linewidth=1, linestyle="--")
+        ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
+        ax.axvline(part["mean"], color=colour(name) or "#777777", linewidth=1, linestyle="--")
     ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, 60))
     ax.legend(frameon=False, loc="upper center")
     return ax
@@ -112,17 +142,17 @@ def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: st
     of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
     """
     names = [name for name in GROUP_COLOURS if any(row["group"] == name for row in rows)]
-    _, panels = plt.subplots(1, len(names), figsize=(9, 3.2), dpi=144, layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
     for panel, group in zip(panels, names, strict=True):
-        for name in methods:
+        for k, name in enumerate(methods):
             own = [row for row in rows if row["method"] == name and row["group"] == group]
             means, sds = [row[of]["mean"] for row in own], [row[of]["sd"] or 0.0 for row in own]
-            x = [row["gamma"] for row in own]
+            x = [row["gamma"] + 0.03 * (k - len(methods) / 2) for row in own]  # side by side, so that bars can be told
             panel.errorbar(x, means, sds, marker=".", capsize=2, color=colour(name), label=name)
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
     panels[0].set_ylabel("FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain")
-    panels[-1].legend(frameon=False, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False)
     return panels
 
 
@@ -160,6 +190,143 @@ def trajectory(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax:
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
     ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def probability_pairs(x: Part, y: Part, names: tuple[str, str], ax: Axes | None = None) -> Axes:
+    """One dot an image: probability of the true class under two models; the line is where they agree."""
+    ax = axes(ax, 4, 4)
+    ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    ax.plot(x.p_true, y.p_true, ".", color=COLOURS["salun"], markersize=3, alpha=0.5)
+    ax.set(xlabel=f"p under {names[0]}", ylabel=f"p under {names[1]}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.set_aspect("equal")
+    return ax
+
+
+def fitted_classes(part: Part, classes: Sequence[int], stats: ClassStats, beta: BetaParams) -> Sequence[Axes]:
+    """Unseen images of some classes, a panel each: probabilities as a histogram and a rug, with two fitted densities.
+
+    The Gaussian is drawn beyond 0 and 1 as well, where it puts weight and no image can be.
+    """
+    from scipy.stats import beta as beta_density
+    from scipy.stats import norm
+
+    _, panels = plt.subplots(1, len(classes), figsize=(9, 3), dpi=144, layout="constrained", sharey=True)
+    wide, inside = np.linspace(-0.4, 1.4, 181), np.linspace(0.002, 0.998, 400)
+    for panel, c in zip(panels, classes, strict=True):
+        p = part.p_true[part.y == c]
+        panel.axvspan(-0.4, 0, color="#eeeeee", zorder=0)
+        panel.axvspan(1, 1.4, color="#eeeeee", zorder=0)
+        panel.hist(p, np.linspace(0, 1, 11), density=True, color="#bbbbbb")
+        panel.plot(p, np.full(len(p), 0.1), "|", color="black", markersize=7)
+        mean, std = stats.mean[c].item(), stats.std[c].item()
+        panel.plot(wide, norm.pdf(wide, mean, std), color=COLOURS["salun"], label="Gaussian")
+        panel.plot(inside, beta_density.pdf(inside, beta.alpha[c].item(), beta.beta[c].item()), color=COLOURS["falw"])
+        panel.lines[-1].set_label("Beta")
+        panel.set(title=f"class {c}: μ = {mean:.2f}, σ = {std:.2f}", xlabel="p of unseen images")
+        panel.set(xlim=(-0.4, 1.4), ylim=(0, 8))
+    panels[0].set_ylabel("density")
+    panels[0].legend(frameon=False, loc="upper left")
+    return panels
+
+
+def class_statistics(stats: Mapping[str, ClassStats], ax: Axes | None = None) -> Axes:
+    """Mean and one deviation of the unseen images of each class under several models, side by side."""
+    ax = axes(ax, 8, 3)
+    for k, (name, values) in enumerate(stats.items()):
+        place = np.arange(len(values.mean)) + 0.3 * (k - (len(stats) - 1) / 2)
+        ax.errorbar(place, values.mean, values.std, fmt="o", markersize=4, linewidth=1, color=colour(name), label=name)
+    ax.set(xlabel="class", ylabel="p of unseen images: μ ± σ", ylim=(-0.1, 1.3))
+    ax.legend(frameon=False, ncols=3, loc="upper left")
+    return ax
+
+
+def sample_paths(trace: Trace, samples: Mapping[str, int]) -> Sequence[Axes]:
+    """p (with the mean of the unseen images, dashed), z and w of a few forgotten samples after each epoch."""
+    _, panels = plt.subplots(1, 3, figsize=(9, 3), dpi=144, layout="constrained")
+    for (name, i), shade in zip(samples.items(), GROUP_COLOURS.values(), strict=False):
+        for panel, values in zip(panels, (trace.p, trace.z, trace.w), strict=True):
+            panel.plot(values[:, i], marker=".", color=shade, label=name)
+        panels[0].plot([stats.mean[trace.y[i]] for stats in trace.stats], "--", color=shade, linewidth=1)
+    panels[0].set(title="p, and μ of its class (dashed)", ylim=(0, 1))
+    panels[1].set(title="z-score")
+    panels[2].set(title="weight w", ylim=(0, 2.05))
+    panels[1].axhline(0, color="black", linewidth=0.6)
+    panels[2].axhline(1, color="black", linewidth=0.6)
+    panels[0].legend(frameon=False)
+    for panel in panels:
+        panel.set_xlabel("epoch")
+    return panels
+
+
+def balance_factors(counts: Mapping[str, Tensor], tau: float, ax: Axes | None = None) -> Axes:
+    """Balance factor of each class (Eq. 6) by rank, one line a name; classes with nothing to forget are left out."""
+    ax = axes(ax, 5, 2.8)
+    for (name, n), shade in zip(counts.items(), ("#56B4E9", "#0072B2", "#E69F00", "#D55E00"), strict=False):
+        rank = np.arange(1, len(n) + 1)
+        ax.plot(rank[n > 0], balance_factor(n, tau)[n > 0], marker=".", color=shade, label=name)
+    ax.axhline(1, color="black", linewidth=0.6)
+    ax.set(xlabel="rank of the class", ylabel="balance factor B", ylim=(0.7, None))
+    ax.legend(frameon=False)
+    return ax
+
+
+def sweep(rows: Sequence[Mapping[str, Any]], values: Mapping[str, float], xlabel: str) -> Sequence[Axes]:
+    """FA, RA, TA, MIA and Avg. Gap from `report.table` over the value that each method stands for, a panel each.
+
+    values: {"falw-tau0": 0, ...}. Bars are deviations over seeds; the dashed line and its band are Retrain's mean and
+    deviation, for Avg. Gap the noise floor's. Values are spaced evenly, in their order.
+    """
+    shown = {row["method"]: row for row in rows}
+    names = sorted(values, key=lambda name: values[name])
+    _, panels = plt.subplots(1, 5, figsize=(11, 2.7), dpi=144, layout="constrained")
+    for panel, (key, title) in zip(panels, _SWEPT.items(), strict=True):
+        line = shown["noise floor" if key == "gap" else "retrain"][key]
+        panel.axhline(line["mean"], color="black", linestyle="--", linewidth=1)
+        low, high = line["mean"] - (line["sd"] or 0), line["mean"] + (line["sd"] or 0)
+        panel.axhspan(low, high, color="#dddddd", zorder=0)
+        means, sds = [shown[n][key]["mean"] for n in names], [shown[n][key]["sd"] or 0.0 for n in names]
+        panel.errorbar(range(len(names)), means, sds, marker="o", markersize=4, capsize=2, color=COLOURS["falw"])
+        panel.set_xticks(range(len(names)), [f"{values[name]:g}" for name in names], fontsize="small")
+        panel.set(title=title, xlabel=xlabel)
+    panels[-1].set_ylim(0, None)
+    return panels
+
+
+_SWEPT = {"fa": "FA, %", "ra": "RA, %", "ta": "TA, %", "mia": "MIA, %", "gap": "Avg. Gap, points"}
+
+
+def batch_losses(loss: Tensor, weight: Tensor, forget: Tensor, ax: Axes | None = None) -> Axes:
+    """One batch as bars, forgotten images first: loss (b,) towards each image's target, and times its weight (b,).
+
+    forget: (b,) bool. Forgotten images are ordered by their weighted loss; retained ones have no weight.
+    """
+    ax = axes(ax)
+    order = torch.argsort(torch.where(forget, loss * weight, loss.double() - 1e6), descending=True)
+    bars, weighted = loss[order].numpy(), (loss * weight)[order].numpy()
+    place, n = np.arange(len(bars)), int(forget.sum())
+    ax.bar(place[:n], weighted[:n], color=COLOURS["falw"], label="forgotten, weighted")
+    ax.bar(place[:n], bars[:n], fill=False, edgecolor="black", linewidth=0.8, label="forgotten, unweighted")
+    ax.bar(place[n:], bars[n:], color="#0072B2", label="retained")
+    mean = (weighted[:n].sum() + bars[n:].sum()) / len(bars)
+    ax.axhline(mean, color="black", linestyle="--", linewidth=1, label="mean of the batch")
+    ax.set(xlabel="images of the batch", ylabel="loss")
+    ax.legend(frameon=False)
+    return ax
+
+
+def tracked(values: Mapping[str, Sequence[float]], per_epoch: int, ylabel: str, ax: Axes | None = None) -> Axes:
+    """A quantity at every step as several schedules see it; the first is what the others follow. Epochs are dotted."""
+    ax = axes(ax)
+    for k, (name, path) in enumerate(values.items()):
+        followers = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+        thick = {"color": "#999999", "linewidth": 5.0, "alpha": 0.6}
+        style: dict[str, Any] = thick if k == 0 else {"color": followers[(k - 1) % 4], "linewidth": 1.5}
+        ax.step(range(len(path)), path, where="post", label=name, **style)
+        for start in range(per_epoch, len(path), per_epoch) if k == 0 else ():
+            ax.axvline(start, color="#666666", linestyle=":", linewidth=1)
+    ax.set(xlabel="step", ylabel=ylabel, ylim=(0, None))
+    ax.legend(frameon=False)
     return ax
 
 
@@ -250,6 +417,41 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
     ax.invert_yaxis()
     return ax
+
+
+def before_after(pairs: Mapping[str, tuple[float, float]], xlabel: str, ax: Axes | None = None) -> Axes:
+    """One row a name: a line from the value before (grey circle) to the value after (filled square)."""
+    ax = axes(ax, 4.5, 0.4 * len(pairs) + 1)
+    for y, (before, after) in enumerate(pairs.values()):
+        ax.plot([before, after], [y, y], color="#999999", linewidth=1.5, zorder=1)
+        ax.plot(before, y, "o", color="#666666", fillstyle="none", markersize=8, label=None if y else "before")
+        ax.plot(after, y, "s", color=COLOURS["falw"], markersize=6, label=None if y else "after")
+    ax.set_yticks(range(len(pairs)), list(pairs))
+    ax.set(xlabel=xlabel, xlim=(0, None), ylim=(len(pairs) - 0.5, -0.5))
+    ax.legend(frameon=False, loc="lower right")
+    return ax
+
+
+def embedding(points: Mapping[str, Tensor], y: Tensor, forget: Tensor) -> Sequence[Axes]:
+    """Points in the plane under several models, a panel each: colour is the class, o is retained, x is forgotten.
+
+    points: (n, 2) a model; y: (n,) classes, at most eight; forget: (n,) bool. Axes of such a picture mean nothing.
+    """
+    okabe = ["#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#F0E442"]
+    n = len(points)
+    figure, panels = plt.subplots(1, n, squeeze=False, figsize=(3.3 * n, 3.9), dpi=144, layout="constrained")
+    for panel, (name, place) in zip(panels[0], points.items(), strict=True):
+        for k, c in enumerate(dict.fromkeys(y.tolist())):
+            mine = y == c
+            kept, gone = place[mine & ~forget], place[mine & forget]
+            panel.scatter(*kept.T, s=12, marker="o", facecolors="none", edgecolors=okabe[k], label=f"class {c}")
+            panel.scatter(*gone.T, s=22, marker="x", color=okabe[k], linewidths=1.2)
+        panel.set(title=name, xticks=[], yticks=[])
+    colours, names = panels[0][0].get_legend_handles_labels()
+    marks = [Line2D([], [], color="#444444", linestyle="", marker=m, fillstyle="none") for m in "ox"]
+    names = [*names, "retained", "forgotten"]
+    figure.legend([*colours, *marks], names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return panels[0]
 
 
 def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:

@@ -160,10 +160,38 @@ def _by_group(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
     return {"all": (record["scores"]["fa"], mean), **groups_}
 
 
+def probabilities(records: list[dict[str, Any]]) -> dict[tuple[str, float, str], dict[str, Any]]:
+    """{"mean", "counts"} of the true class's probability by (method, gamma, group), every image of every seed once.
+
+    Groups are those of GROUPS; one without images is left out. Source of a record's part: `metrics.distributions`.
+    """
+    parts: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
+    for record in records:
+        if record["scores"]:
+            for group, found in record["forget_probabilities"].items():
+                for name in ("all", group) if found["mean"] is not None else ():
+                    key = (row_name(record), float(record["setting"]["gamma"]), name)
+                    parts.setdefault(key, []).append(found)
+    pooled = {}
+    for key, found in parts.items():
+        counts = [sum(column) for column in zip(*(f["counts"] for f in found), strict=True)]
+        pooled[key] = {"mean": sum(sum(f["counts"]) * f["mean"] for f in found) / sum(counts), "counts": counts}
+    return pooled
+
+
 def row_name(record: dict[str, Any]) -> str:
     """The method of a record; a second Retrain, from another seed than its setting's, is the noise floor."""
     floor = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
     return FLOOR if floor else record["method"]
+
+
+def over_gamma(records: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> dict[float, list]:
+    """The value of every record under its gamma, in ascending order; a value of None is left out."""
+    found: dict[float, list[float]] = {}
+    for record in sorted(records, key=lambda r: (r["setting"]["gamma"], r["setting"]["seed"])):
+        if (number := value(record)) is not None:
+            found.setdefault(float(record["setting"]["gamma"]), []).append(number)
+    return found
 
 
 def describe(setting: dict[str, Any]) -> str:

@@ -120,6 +120,57 @@ def long_tailed_split(
     return Split(*ascending, forget_counts=counts, rank=ranks)
 
 
+def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0) -> Split:
+    """A split with a given forget set: the images that somebody asks to have forgotten.
+
+    y: (n,) training labels. forget: (n_f,) indices of training images, in any order. val: the indices that were held
+    out when the Original was trained, or a share of every class to hold out now, drawn with `seed` from the images that
+    are not forgotten (all of these where they are fewer). Ranks go by count, equal counts by class.
+    Raises ValueError for an index that is no image, occurs twice or is both forgotten and held out, for a share outside
+    [0, 1), and if nothing is forgotten or retained.
+    """
+    y = y.cpu()
+    forget, num_classes = _places(forget, len(y), "forget"), int(y.max()) + 1
+    stays = torch.ones(len(y), dtype=torch.bool)
+    stays[forget] = False
+    held_out = _places(val, len(y), "val") if isinstance(val, Tensor) else _share_of(y, stays, val, seed)
+    both = held_out[~stays[held_out]].tolist()
+    if both:
+        raise ValueError(f"images {both[:5]} are in forget and in val: take them out of forget, nothing has seen them")
+    stays[held_out] = False
+    retain = torch.nonzero(stays).flatten()
+    if not len(forget) or not len(retain):
+        raise ValueError(f"{len(forget)} images to forget and {len(retain)} to retain: a split needs some of both")
+    counts = torch.bincount(y[forget], minlength=num_classes)
+    rank = torch.argsort(torch.argsort(-counts, stable=True))
+    return Split(forget, retain, held_out, forget_counts=counts, rank=rank)
+
+
+def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
+    """Indices, ascending, of `share` of every class, drawn from where `stays` (n,) holds."""
+    if not 0 <= share < 1:
+        raise ValueError(f"val {share} is outside [0, 1): it is the share of each class held out for validation")
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for c in range(int(y.max()) + 1):
+        rest = torch.nonzero((y == c) & stays).flatten()
+        rest = rest[torch.randperm(len(rest), generator=generator)]
+        parts.append(rest[: round(share * int((y == c).sum()))])
+    return torch.cat(parts).sort().values
+
+
+def _places(index: Tensor, n: int, name: str) -> Tensor:
+    """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
+    if index.dtype != torch.int64 or index.dim() != 1:
+        raise ValueError(f"{name} is {index.dtype} of shape {tuple(index.shape)}: give indices, one int64 an image")
+    index = index.cpu().sort().values
+    wrong = index[(index < 0) | (index >= n)]
+    repeated = index[1:][index.diff() == 0]
+    for found, what in ((wrong, f"are outside 0..{n - 1}"), (repeated, "occur twice")):
+        if len(found):
+            raise ValueError(f"indices {found[:5].tolist()} of {name} {what}: give each training image once")
+    return index
+
+
 def groups(split: Split) -> dict[str, Tensor]:
     """Head, mid and tail classes: thirds by rank of the forget count (33/34/33 of 100), as class index tensors.
 

@@ -361,3 +361,14 @@ def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
     if not all(torch.isfinite(p).all() for p, _ in result):
         raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
     return result
+
+
+def features(model: Any, x: Tensor, index: Tensor) -> Tensor:
+    """What the last layer, `model.head`, sees of images x[index]: eval mode, float32 (n, f); the mode is restored."""
+    seen: list[Tensor] = []
+    hook = model.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float()))
+    try:
+        probabilities(model, x, index)
+    finally:
+        hook.remove()
+    return torch.cat(seen)

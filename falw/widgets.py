@@ -324,27 +324,16 @@ def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> Non
     Seeds are pooled. `records` must hold every method at every gamma; a pair that is missing raises KeyError.
     """
     from falw import plots
-    from falw.report import GROUPS, row_name
+    from falw.report import GROUPS, probabilities
 
-    pooled: dict[tuple, list[dict[str, Any]]] = {}
-    for record in records:
-        if record["scores"]:
-            pooled.setdefault((row_name(record), float(record["setting"]["gamma"])), []).append(record)
-
-    def of(method, gamma, group):
-        """Counts summed over seeds, and the mean probability."""
-        names = GROUPS[1:] if group == "all" else (group,)
-        found = [r["forget_probabilities"][g] for r in pooled[method, gamma] for g in names]
-        counts = [sum(column) for column in zip(*(f["counts"] for f in found), strict=True)]
-        return counts, sum(sum(f["counts"]) * (f["mean"] or 0.0) for f in found) / sum(counts)
+    pooled = probabilities(list(records))
 
     def draw(method, gamma, group):
-        counts, means = zip(*(of(name, gamma, group) for name in ("retrain", method)), strict=True)
-        names = ("retrain", method)
-        return plots.group_histogram(dict(zip(names, counts)), dict(zip(names, means)), _canvas())
+        found = {name: pooled[name, gamma, group] for name in ("retrain", method)}
+        return plots.probability_counts(found, _canvas())
 
     def alt(method, gamma, group):
-        (_, theirs), (_, mine) = of("retrain", gamma, group), of(method, gamma, group)
+        theirs, mine = (pooled[name, gamma, group]["mean"] for name in ("retrain", method))
         which = "all classes" if group == "all" else f"{group} classes"
         return (
             f"Probability of the true class of forgotten images of {which} at gamma {gamma:g}: mean {mine:.2f} under"
@@ -357,7 +346,7 @@ def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> Non
         alt=alt,
         labels={"method": "method", "gamma": "γ", "group": "group"},
         method=list(methods),
-        gamma=sorted({gamma for _, gamma in pooled}),
+        gamma=sorted({gamma for _, gamma, _ in pooled}),
         group=GROUPS,
     )
 
