@@ -77,8 +77,8 @@ def _live(draw: Draw, labels: Mapping[str, str], grid: Grid, begin: Mapping[str,
             options=options[key],
             value=begin[key],
             description=labels[key],
-            style={"description_width": "8em"},
-            layout={"width": "30em", "max_width": "100%"},
+            style={"description_width": "11em"},
+            layout={"width": "33em", "max_width": "100%"},
         )
         for key in grid
     }
