@@ -78,8 +78,18 @@ TUNED = Path(falw.__file__).parent / "tuned.json"
 
 @functools.cache
 def tuned() -> dict[str, dict[str, dict[str, Any]]]:
-    """The values of `Config` that `tune` chose, per network and method."""
+    """The values of `Config` that `tune` chose: {"DATASET/MODEL": {method: values}}."""
     return json.loads(TUNED.read_text())["chosen"]
+
+
+def searched(dataset: str, model: str) -> str:
+    """The key of `tuned` for a data set and a network.
+
+    A data set that was never searched borrows what was found on textures, which is a start and no more: rates do not
+    travel (chapter 8).
+    """
+    own = f"{dataset}/{model}"
+    return own if own in tuned() else f"textures/{model}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def cells_of(
     cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
     for name in methods:
         if name != RETRAIN:
-            chosen = tuned().get(setting.model, {})
+            chosen = tuned().get(searched(setting.dataset, setting.model), {})
             values = {**chosen.get(find_method(name).tuned_as or name, {}), **changes}
             cells.append(Cell(setting, name, replace(UNLEARN[setting.model], seed=setting.seed, **values), recipe))
     return cells

@@ -180,8 +180,9 @@ def store(search: dict[str, Any], path: Path) -> None:
 
 
 def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
-    """Make the choices of a search those that `run` uses for its network; the other methods' stay."""
+    """Make the choices of a search those that `run` uses for its data set and network; the other methods' stay."""
     table = json.loads(path.read_text())
-    table["chosen"].setdefault(search["setting"]["model"], {}).update(search["chosen"])
+    key = "{dataset}/{model}".format(**search["setting"])
+    table["chosen"].setdefault(key, {}).update(search["chosen"])
     write_whole(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))
     tuned.cache_clear()

@@ -485,7 +485,7 @@ def test_methods_take_their_seed_from_the_setting():
 
 
 def test_tuned_values_are_used_and_given_ones_override_them(monkeypatch):
-    monkeypatch.setattr(bench, "tuned", lambda: {"tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
+    monkeypatch.setattr(bench, "tuned", lambda: {"textures/tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
 
     def config(method, model="tiny", **changes):
         return cells_of(replace(SETTING, model=model), [method], **changes)[-1].config
@@ -498,9 +498,21 @@ def test_tuned_values_are_used_and_given_ones_override_them(monkeypatch):
 
 def test_the_values_shipped_are_those_of_tuned_json_and_fit_a_config():
     assert bench.tuned() == json.loads(bench.TUNED.read_text())["chosen"]
-    for model, methods in bench.tuned().items():
+    for key, methods in bench.tuned().items():
         for method, values in methods.items():
-            assert find_method(method) and replace(UNLEARN[model], **values)
+            assert find_method(method) and replace(UNLEARN[key.split("/")[-1]], **values)
+
+
+def test_a_data_set_has_its_own_values_and_borrows_those_of_textures_until_it_was_searched(monkeypatch):
+    table = {"textures/tiny": {"rl": {"lr": 0.5}, "ga": {"lr": 0.4}}, "folder:a/b/tiny": {"rl": {"lr": 0.1}}}
+    monkeypatch.setattr(bench, "tuned", lambda: table)
+
+    def lr(dataset, method, model="tiny"):
+        return cells_of(Setting(dataset, model), [method])[-1].config.lr
+
+    assert (lr("textures", "rl"), lr("digits", "rl"), lr("folder:a/b", "rl")) == (0.5, 0.5, 0.1)
+    assert lr("folder:a/b", "ga") == UNLEARN["tiny"].lr  # never a mixture of two searches
+    assert lr("textures", "rl", "vgg16") == UNLEARN["vgg16"].lr
 
 
 # Checks, before anything is written
@@ -565,4 +577,4 @@ def test_data_are_loaded_once_for_several_splits_and_again_for_another_seed():
 
 def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
     swept, own = cells_of(Setting(), ["falw-tau0", "falw"])[-2:]
-    assert swept.config == own.config and swept.config.lr == bench.tuned()["tiny"]["falw"]["lr"]
+    assert swept.config == own.config and swept.config.lr == bench.tuned()["textures/tiny"]["falw"]["lr"]

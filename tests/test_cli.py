@@ -211,7 +211,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, ado
     assert (search["setting"]["seed"], search["setting"]["data_seed"]) == (100, 100)
 
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune", "--adopt")
-    chosen = json.loads(adopted.read_text())["chosen"]["tiny"]
+    chosen = json.loads(adopted.read_text())["chosen"]["textures/tiny"]
     assert status == 0 and chosen["ft"] == search["chosen"]["ft"]
 
 

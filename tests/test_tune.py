@@ -163,9 +163,9 @@ def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_ha
     assert [m for m, _ in by_hand.asked[2]] == ["rl", "rl"]
     assert "| ft | every trial diverged | – | every trial diverged | – |" in to_markdown(search).splitlines()
     path = tmp_path / "tuned.json"
-    path.write_text('{"chosen": {"tiny": {"ft": {"lr": 0.07}}}}')
+    path.write_text('{"chosen": {"textures/tiny": {"ft": {"lr": 0.07}}}}')
     adopt(search, path)
-    assert lr_of(json.loads(path.read_text())["chosen"]["tiny"]) == {"ft": 0.07, "rl": 0.1}
+    assert lr_of(json.loads(path.read_text())["chosen"]["textures/tiny"]) == {"ft": 0.07, "rl": 0.1}
 
 
 def test_the_table_by_hand(by_hand):
@@ -243,13 +243,14 @@ def test_a_stored_search_is_read_back_as_it_was(found, tmp_path):
 
 def test_adopting_keeps_other_methods_other_networks_and_the_rest_of_the_file(found, tmp_path):
     path = tmp_path / "tuned.json"
-    chosen = {"tiny": {"ga": {"lr": 3.0}, "ft": {"lr": 4.0, "coefficient": 1.0}}, "vgg16": {"ft": {"lr": 5.0}}}
+    others = {"textures/vgg16": {"ft": {"lr": 5.0}}, "digits/tiny": {"ft": {"lr": 6.0}}}
+    chosen = {"textures/tiny": {"ga": {"lr": 3.0}, "ft": {"lr": 4.0, "coefficient": 1.0}}, **others}
     path.write_text(json.dumps({"note": "kept", "chosen": chosen}))
     adopt(found[0], path)
-    expected = {"tiny": {"ga": {"lr": 3.0}, **found[0]["chosen"]}, "vgg16": {"ft": {"lr": 5.0}}}
+    expected = {"textures/tiny": {"ga": {"lr": 3.0}, **found[0]["chosen"]}, **others}
     assert json.loads(path.read_text()) == {"note": "kept", "chosen": expected}
-    adopt({**found[0], "setting": {"model": "resnet18"}}, path)
-    assert json.loads(path.read_text())["chosen"] == {**expected, "resnet18": found[0]["chosen"]}
+    adopt({**found[0], "setting": {"dataset": "cifar10", "model": "resnet18"}}, path)
+    assert json.loads(path.read_text())["chosen"] == {**expected, "cifar10/resnet18": found[0]["chosen"]}
 
 
 def test_what_is_adopted_is_what_runs_use_from_then_on(found, tmp_path, monkeypatch):
