@@ -45,6 +45,7 @@ _HOME = {
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
     "report": ["table", "paired_gap"],
     "paper": [],
+    "grids": [],
     "plots": [],
     "widgets": [],
 }

@@ -1,4 +1,4 @@
-"""The command line: python -m falw run | table | tune | methods | datasets."""
+"""The command line: python -m falw run | bench | table | report | tune | methods | datasets."""
 
 from __future__ import annotations
 
@@ -42,14 +42,29 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
         command.add_argument("--split-mismatch", action="store_true", help="the Original saw another seed's split")
         command.add_argument("--methods", default="all", help="all, or names joined by commas")
+        command.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
+        command.add_argument("--classes", type=int, help="keep the first CLASSES classes")
+        command.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
+
+    bench = commands.add_parser("bench", help="run a table or figure of the paper and print it beside the paper's")
+    bench.set_defaults(act=_bench)
+    bench.add_argument("grid", metavar="GRID", help="table1 to table8, figure2, figure5 or figure7")
+    bench.add_argument("--seeds", default="3", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
+    bench.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long")
+
+    report = commands.add_parser("report", help="print the paper's tables and figures from a folder of records")
+    report.set_defaults(act=_report)
+    report.add_argument("out", type=Path, metavar="FOLDER")
+    report.add_argument("--grid", help="one of them, even if records are missing; else all that are complete")
+    for command in (bench, report):
+        command.add_argument("--scale", default="quick", help="quick (generated images) or full (the paper's)")
+
+    for command in (run, tune, bench):
         command.add_argument(
             "--out", required=True, type=Path, help="folder of the records; what is there is not rerun"
         )
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
         command.add_argument("--root", type=Path, help="folder of the data sets on disk")
-        command.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
-        command.add_argument("--classes", type=int, help="keep the first CLASSES classes")
-        command.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
         command.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
 
     table = commands.add_parser("table", help="print the table of a folder of records")
@@ -100,6 +115,38 @@ def _tune(args: argparse.Namespace) -> None:
     if args.adopt:
         tune.adopt(search)
     print(tune.to_markdown(search))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    import os
+
+    from falw import bench, grids
+
+    cells = grids.cells(args.grid, args.scale, _seeds(args.seeds))
+    device = bench.find_device(args.device)
+    if args.dry_run:
+        todo = [cell for cell in cells if not (args.out / f"{cell.key}.json").exists()]
+        found = grids.estimate(todo, device)
+        jobs = args.jobs or (os.cpu_count() or 1 if device.type == "cpu" else 1)
+        print(f"{len(cells)} cells, {len(cells) - len(todo)} of them done")
+        for method in dict.fromkeys(cell.method for cell in todo):
+            print(f"{sum(cell.method == method for cell in todo):5} {method}")
+        print(f"{found['images']:.3g} images in training, about {found['seconds'] / jobs / 60:.3g} minutes on {device}")
+        return
+    where = {"root": args.root, "device": args.device, "jobs": args.jobs}
+    records = bench.run_cells(cells, args.out, progress=True, **where)
+    print(grids.report(args.grid, args.scale, records))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from falw import bench, grids
+
+    records = bench.read_records(args.out)
+    shown = [(args.grid, args.scale)] if args.grid else grids.complete(records)
+    if not shown:
+        raise ValueError(f"'{args.out}' has no complete table or figure; name one: --grid table2 --scale quick")
+    for name, scale in shown:
+        print(f"# {name}, {scale}\n\n{grids.report(name, scale, records)}\n")
 
 
 def _seeds(text: str) -> list[int]:

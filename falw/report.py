@@ -98,9 +98,11 @@ def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence
         raise ValueError(f"{len(differences)} pairs of {method} and {base}: run both with at least two seeds")
     from scipy.stats import bootstrap
 
-    found = bootstrap((differences,), statistics.fmean, confidence_level=confidence, rng=0, vectorized=False)
-    low, high = found.confidence_interval
     mean = statistics.fmean(differences)
+    low = high = mean
+    if len(set(differences)) > 1:  # the acceleration of equal differences is 0 / 0
+        found = bootstrap((differences,), statistics.fmean, confidence_level=confidence, rng=0, vectorized=False)
+        low, high = found.confidence_interval
     row = {"method": method, "base": base, "seeds": len(differences), "mean": mean}
     return {**row, "low": float(low), "high": float(high), "differences": differences}
 

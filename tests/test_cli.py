@@ -4,17 +4,19 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from falw import bench, tune
+from falw import bench, grids, tune
 from falw.__main__ import main
 from falw.bench import TUNED, read_records
 from falw.data import DATASETS
@@ -407,3 +409,41 @@ def test_a_search_that_has_no_retrain_says_what_diverged(small_grid, falw, tmp_p
     status, out, err = falw("tune", *SMALL, "--methods", "ft", "--out", tmp_path)
     (line,) = said(err)
     assert (status, out) == (1, "") and line.startswith("falw: original: ") and "lower the learning rate" in line
+
+
+# bench and report
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(falw, tmp_path):
+    status, out, _ = falw("bench", "table3", "--seeds", 2, "--out", tmp_path / "b", "--dry-run", "--device", "cpu")
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == "20 cells, 0 of them done"  # 2 settings, 2 seeds: 3 references, 2 methods
+    assert lines[1:5] == ["    4 original", "    8 retrain", "    4 falw-tau0", "    4 falw"]
+    assert re.fullmatch(r"[\d.e+]+ images in training, about [\d.e+]+ minutes on cpu", lines[5])
+    assert not (tmp_path / "b").exists()
+
+
+def test_bench_runs_a_grid_and_report_prints_the_same_from_its_folder(falw, tmp_path, monkeypatch):
+    small = grids.Grid("digits", "tiny", ((0.3, 0.5),), ("ft", "rl"), 2)
+    monkeypatch.setattr(grids, "find_grid", lambda name, scale="full": (small,))
+    monkeypatch.setattr(bench, "RECIPES", {"tiny": replace(bench.RECIPES["tiny"], epochs=1)})
+    monkeypatch.setattr(bench, "UNLEARN", {"tiny": replace(bench.UNLEARN["tiny"], epochs=1)})
+    status, out, _ = falw("bench", "table2", "--seeds", 2, "--out", tmp_path / "b", "--device", "cpu", "--jobs", 1)
+    assert status == 0 and "the paper's Table 2" in out and "| ft |" in out
+    status, again, _ = falw("report", tmp_path / "b", "--grid", "table2")
+    assert status == 0 and again.split("\n\n", 1)[1].strip() == out.strip()
+    status, dry, _ = falw("bench", "table2", "--seeds", 2, "--out", tmp_path / "b", "--dry-run", "--device", "cpu")
+    assert dry.splitlines()[0] == "10 cells, 10 of them done"
+
+
+def test_what_bench_and_report_cannot_do_is_one_line(falw, tmp_path, finished):
+    folder, _ = finished
+    asked = [
+        (("bench", "table9", "--out", tmp_path), "unknown grid 'table9'; choose one of: table1, table2"),
+        (("bench", "table2", "--scale", "half", "--out", tmp_path), "unknown scale 'half'"),
+        (("report", folder), "has no complete table or figure; name one: --grid table2"),
+        (("report", folder, "--grid", "table4"), "no records of table4 at scale quick"),
+    ]
+    for command, message in asked:
+        status, out, err = falw(*command)
+        assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
