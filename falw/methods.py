@@ -71,6 +71,12 @@ def own_labels(task: Task) -> Target:
     return own_label
 
 
+def label_part(build: Callable, label: str) -> Callable:
+    """The builder, with what the table of methods (`report.methods_to_markdown`) is to call it."""
+    build.label = label  # type: ignore[attr-defined]
+    return build
+
+
 def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[Task], Target]:
     """A class drawn uniformly for each image: once, and never its own, as Algorithm 1 says.
 
@@ -92,7 +98,7 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
 
         return lambda batch: table(batch.epoch if redraw else 0)[batch.index]
 
-    return build
+    return label_part(build, "random labels, " + ("redrawn" if redraw else "once"))
 
 
 def nearest_label(bound: float = 0.1) -> Callable[[Task], Target]:

@@ -415,7 +415,7 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(rows)), [f"{row['method']} − {row['base']}" for row in rows])
     ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     return ax
 
 
@@ -472,4 +472,37 @@ def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
         ax.legend(frameon=False)
     ax.set_ylim(len(shown) - 0.5, -0.5)  # the first on top; inverting twice would undo it on shared axes
     ax.set(xlabel="Avg. Gap to Retrain, points", xlim=(0, None))
+    return ax
+
+
+def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | None = None) -> Axes:
+    """Numbers by (row, column), darker for larger ones, each written in its cell; a missing pair stays empty."""
+    rows, columns = (list(dict.fromkeys(key[k] for key in values)) for k in (0, 1))
+    ax = axes(ax, 1.1 * len(columns) + 2.2, 0.32 * len(rows) + 1)
+    grid = np.array([[values.get((row, column), np.nan) for column in columns] for row in rows])
+    image = ax.imshow(grid, cmap="Blues", aspect="auto", vmin=0, vmax=np.nanpercentile(grid, 90))
+    for (y, x), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            dark = value > 0.6 * image.norm.vmax
+            ax.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    return ax
+
+
+def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+    """Avg. Gap over seconds for rows of `report.table`; Retrain's own seconds and the noise floor are lines."""
+    ax = axes(ax, 6.4, 4)
+    special = {row["method"]: row for row in rows if row["method"] in ("retrain", "noise floor", "original")}
+    for row in rows:
+        if row["method"] not in special:
+            x, y = row["seconds"]["mean"], row["gap"]["mean"]
+            ax.plot(x, y, "o", color=colour(row["method"]) or "#777777")
+            ax.annotate(row["method"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    ax.axvline(special["retrain"]["seconds"]["mean"], color="black", linewidth=1, linestyle="--", label="retrain")
+    ax.axhline(special["noise floor"]["gap"]["mean"], color="#666666", linewidth=1, linestyle=":", label="noise floor")
+    ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", ylim=(0, None))
+    ax.legend(frameon=False)
     return ax

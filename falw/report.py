@@ -85,26 +85,43 @@ def _mean_sd(values: list[float]) -> dict[str, float | None]:
     return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
+FEW = 8  # below as many values a bootstrap draws from too few and is too narrow
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
+    """{"mean", "low", "high", "seeds"} of values of different seeds.
+
+    A bias-corrected and accelerated bootstrap; Student's t for fewer than FEW values. Raises ValueError for fewer than
+    two.
+    """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} value has no interval: run at least two seeds")
+    from scipy import stats
+
+    mean = statistics.fmean(values)
+    low = high = mean
+    if len(set(values)) > 1:  # equal values have no width, and either formula would divide 0 by 0
+        if len(values) < FEW:
+            found = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+        else:
+            found = stats.bootstrap(
+                (list(values),), statistics.fmean, confidence_level=confidence, rng=0, vectorized=False
+            ).confidence_interval
+        low, high = map(float, found)
+    return {"mean": mean, "low": low, "high": high, "seeds": len(values)}
+
+
 def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence: float = 0.95) -> dict[str, Any]:
     """By how much the Avg. Gap of `method` exceeds that of `base`, in points: below 0 the method is closer to Retrain.
 
-    {"method", "base", "seeds", "mean", "low", "high", "differences"}: the mean over pairs of one setting and seed, and
-    its bootstrap interval (bias-corrected and accelerated). Raises ValueError for fewer than two pairs.
-    A method with several configurations goes by the labels that `table` gives them.
+    {"method", "base", "differences", and the `interval` of these}, over pairs of one setting and seed. Raises
+    ValueError for fewer than two pairs. A method with several configurations goes by the labels of `table`.
     """
     gaps = _gaps_by_seed(records)
     differences = [g[method] - g[base] for g in gaps.values() if method in g and base in g]
     if len(differences) < 2:
         raise ValueError(f"{len(differences)} pairs of {method} and {base}: run both with at least two seeds")
-    from scipy.stats import bootstrap
-
-    mean = statistics.fmean(differences)
-    low = high = mean
-    if len(set(differences)) > 1:  # the acceleration of equal differences is 0 / 0
-        found = bootstrap((differences,), statistics.fmean, confidence_level=confidence, rng=0, vectorized=False)
-        low, high = found.confidence_interval
-    row = {"method": method, "base": base, "seeds": len(differences), "mean": mean}
-    return {**row, "low": float(low), "high": float(high), "differences": differences}
+    return {"method": method, "base": base, "differences": differences, **interval(differences, confidence)}
 
 
 def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -205,22 +222,34 @@ def describe(setting: dict[str, Any]) -> str:
 
 
 COLUMNS = {
-    **{"fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "gap": "Avg. Gap"},
+    **{"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA"},
     **{"mia_confidence": "MIA (confidence)", "tow": "ToW", "seconds": "seconds"},
 }
 
 
 def to_markdown(rows: list[Row]) -> str:
-    """One table a setting: mean ± standard deviation over seeds, in brackets the mean distance to Retrain."""
+    """One table a setting: mean ± standard deviation over seeds, in brackets the mean distance to Retrain.
+
+    A row with fewer seeds than the heading says, or with seeds that diverged, says so.
+    """
     lines: list[str] = []
     for setting in unique([row["setting"] for row in rows]):
         of_setting = [row for row in rows if row["setting"] == setting]
-        seeds = max(row["seeds"] for row in of_setting)
-        plural = "s" if seeds > 1 else ""
-        names = [row["method"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "") for row in of_setting]
-        cells = [[name, *(_text(row[k], k) for k in COLUMNS)] for name, row in zip(names, of_setting, strict=True)]
-        lines += ["", f"**{describe(setting)}** ({seeds} seed{plural})", "", grid(["method", *COLUMNS.values()], cells)]
+        seeds = max(row["seeds"] + row["diverged"] for row in of_setting)
+        cells = [[_named(row, seeds), *(_text(row[k], k) for k in COLUMNS)] for row in of_setting]
+        heading = f"**{describe(setting)}** ({_count(seeds)})"
+        lines += ["", heading, "", grid(["method", *COLUMNS.values()], cells)]
     return "\n".join(lines[1:])
+
+
+def _named(row: Row, seeds: int) -> str:
+    own = row["seeds"] + row["diverged"]
+    notes = [_count(own)] * (own != seeds) + [f"{row['diverged']} diverged"] * (row["diverged"] > 0)
+    return row["method"] + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _count(seeds: int) -> str:
+    return f"{seeds} seed" + ("s" if seeds > 1 else "")
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "--:") -> str:
@@ -275,7 +304,7 @@ def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
 
 def _part(part: Callable | None) -> str:
     """The name a builder was defined under: what made it, if it was made by a function with options."""
-    return "–" if part is None else part.__qualname__.split(".")[0].replace("_", " ")
+    return "–" if part is None else getattr(part, "label", part.__qualname__.split(".")[0].replace("_", " "))
 
 
 FORMATS: dict[str, Callable[[list[Row]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}

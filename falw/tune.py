@@ -67,14 +67,19 @@ GRIDS: dict[str, list[dict[str, float]]] = {
 }
 
 
+def unseen_accuracy(pred: Predictions, forget_counts: torch.Tensor) -> float:
+    """Accuracy on validation images in percent, classes weighted as they are in the forget set."""
+    y, correct = pred.val.y, pred.val.correct.double()
+    weight = forget_counts.double()[y] / torch.bincount(y, minlength=len(forget_counts)).clamp(min=1)[y]
+    return 100 * ((weight * correct).sum() / weight.sum().clamp(min=1e-12)).item()
+
+
 def unseen_gap(pred: Predictions, forget_counts: torch.Tensor) -> float:
     """How far forgotten images are from unseen ones, and retained ones from known: points, no Retrain needed.
 
-    The mean of |FA - accuracy on validation images, classes weighted as in the forget set| and 100 - RA.
+    The mean of |FA - `unseen_accuracy`| and 100 - RA.
     """
-    y, correct = pred.val.y, pred.val.correct.double()
-    weight = forget_counts.double()[y] / torch.bincount(y, minlength=len(forget_counts)).clamp(min=1)[y]
-    unseen = 100 * ((weight * correct).sum() / weight.sum().clamp(min=1e-12)).item()
+    unseen = unseen_accuracy(pred, forget_counts)
     return (abs(accuracy(pred.forget) - unseen) + 100 - accuracy(pred.retain)) / 2
 
 
