@@ -46,6 +46,7 @@ _HOME = {
     "report": ["table", "paired_gap"],
     "paper": [],
     "grids": [],
+    "verdict": [],
     "plots": [],
     "widgets": [],
 }

@@ -132,7 +132,7 @@ def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None =
         ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
         ax.axvline(part["mean"], color=colour(name) or "#777777", linewidth=1, linestyle="--")
     ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, 60))
-    ax.legend(frameon=False, loc="upper center")
+    ax.legend(frameon=False, loc="upper right")
     return ax
 
 

@@ -58,9 +58,9 @@ def by_gamma(records: Sequence[Record]) -> dict[float, dict[int, dict[str, Recor
 
 
 def judge(records: Sequence[Record]) -> list[tuple[Claim, list[Evidence]]]:
-    """Every claim with its evidence; quantities with fewer than two seeds are left out."""
+    """Every claim with its evidence; quantities with fewer than three seeds are left out."""
     study = by_gamma(records)
-    return [(claim, [e for e in claim.evidence(study) if len(e.values) > 1]) for claim in CLAIMS]
+    return [(claim, [e for e in claim.evidence(study) if len(e.values) > 2]) for claim in CLAIMS]
 
 
 def rows(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:

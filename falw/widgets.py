@@ -55,6 +55,9 @@ def explore(
 def _check(grid: Grid, start: Mapping[str, Any]) -> dict[str, Any]:
     """The values to begin with."""
     frames = 1
+    for key in start:
+        if key not in grid:
+            raise ValueError(f"no slider '{key}' to start; choose one of: {', '.join(grid)}")
     for key, values in grid.items():
         frames *= len(values)
         if key in start and start[key] not in values:

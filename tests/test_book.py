@@ -136,3 +136,29 @@ def test_records_are_whole_and_made_by_committed_code():
         record = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
         named = {"setting", "method", "config", "recipe", "versions", "device", "seconds", "commit", "date"}
         assert named <= set(record) and record["key"] == path.stem and not record["commit"].endswith("+"), path
+
+
+def test_what_would_change_with_every_run_is_not_stored(tmp_path):
+    code = "import ipywidgets\nfrom IPython.display import display\ndisplay(ipywidgets.IntSlider())"
+    path = tmp_path / "n.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), path)
+    execute.execute(path)
+    done = nbformat.read(path, as_version=4)
+    assert "widgets" not in done.metadata and "execution" not in done.cells[0].metadata
+    assert "widget-view" not in path.read_text() and done.cells[0].outputs
+
+
+def test_an_error_or_a_run_out_of_order_is_not_executed():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", execution_count=1)])
+    notebook.metadata["falw"] = {"executed": execute.sources_hash(notebook)}
+    assert execute.is_executed(notebook)
+    notebook.cells[0].execution_count = 2
+    assert not execute.is_executed(notebook)
+    notebook.cells[0].execution_count = 1
+    notebook.cells[0].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    assert not execute.is_executed(notebook)
+
+
+def test_pictures_keep_what_looks_like_a_folder():
+    found = execute.without_places({"image/png": "/x/ipykernel_1/2.py", "text/plain": "/x/ipykernel_1/2.py"})
+    assert found == {"image/png": "/x/ipykernel_1/2.py", "text/plain": "<cell>"}

@@ -15,7 +15,7 @@ HEAVY = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "ray")
 PACKAGE = Path(falw.__file__).parent
 PIPELINE = [
     *["split", "weights", "metrics", "audit", "models", "data", "train", "methods", "bench", "report", "tune"],
-    *["paper", "grids", "plots", "widgets", "__main__"],
+    *["paper", "grids", "verdict", "plots", "widgets", "__main__"],
 ]
 
 

@@ -454,3 +454,15 @@ def test_config_of_a_method_wins(original, data, split, config, monkeypatch):
     monkeypatch.setattr(methods, "fit", lambda *args: seen.append(args[4]))
     unlearn("sfron", original, data, split, replace(config, schedule="step"))
     assert isinstance(seen[0], Config) and seen[0].schedule == "cosine"
+
+
+def test_a_sweep_moves_the_number_in_its_name(original, data, split, config):
+    task = Task(original, data, split, config)
+    made = {name: row.weight(task) for name, row in VARIANTS.items() if row.tuned_as}
+    for name, w in made.items():
+        tau = float(name[8:]) if name.startswith("falw-tau") else 0.15
+        assert torch.equal(w.balance, balance_factor(split.forget_counts, tau)), name
+        assert w.refresh == {"falw-every10": 10, "falw-epoch": "epoch", "falw-rolling": "rolling"}.get(name, 1)
+    assert len(made) == 8
+    same = ("batches", "targets", "mask", "mask_on", "forget_loss")
+    assert all(getattr(VARIANTS[n], k) == getattr(METHODS["falw"], k) for n in made for k in same)

@@ -136,3 +136,21 @@ def test_neighbour_share_is_sklearns():
     np.testing.assert_allclose(metrics.neighbour_share(forget, forget_y, retain, retain_y, k=7), expected)
     with pytest.raises(ValueError, match="40 retained images have no 41 neighbours"):
         metrics.neighbour_share(forget, forget_y, retain, retain_y, k=41)
+
+
+def test_distributions_take_the_true_class_and_round_down():
+    p = torch.tensor([[0.34, 0.66], [0.18, 0.82]])
+    found = distributions(Part(p, torch.tensor([0, 1])), {"all": torch.arange(2)})["all"]
+    assert [k for k, n in enumerate(found["counts"]) if n] == [6, 16] and found["mean"] == pytest.approx(0.58)
+
+
+def test_centroid_distance_reaches_two_and_other_classes_may_be_retained():
+    retain, y = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 3])
+    assert metrics.centroid_distance(torch.tensor([[-2.0, 0.0]]), torch.tensor([0]), retain, y).tolist() == [2]
+
+
+def test_neighbour_share_takes_as_many_as_there_are_and_ten_by_default():
+    x, y, one = torch.eye(10), torch.tensor([0] * 6 + [1] * 4), torch.ones(1, 10)
+    assert metrics.neighbour_share(one, torch.tensor([0]), x, y).tolist() == [0.6]
+    with pytest.raises(ValueError, match="9 retained images have no 10"):
+        metrics.neighbour_share(one, torch.tensor([0]), x[:9], y[:9])

@@ -44,3 +44,26 @@ def test_ablation_has_both_gammas_with_and_without():
 def test_what_is_not_there_is_named(ask, message):
     with pytest.raises(ValueError, match=message):
         paper.rows(**ask)
+
+
+def test_rows_as_printed():
+    (ft,) = paper.rows(1, dataset="tiny-imagenet", method="ft")
+    expected = {
+        "table": 1,
+        "dataset": "tiny-imagenet",
+        "model": "vgg16",
+        "ratio": 0.1,
+        "gamma": 1.0,
+        "method": "ft",
+        "fa": 86.97,
+        "ra": 99.98,
+        "ta": 53.95,
+        "mia": 13.03,
+        "gap": 31.95,
+        "sd": 2.85,
+    }
+    assert ft == expected and paper.rows(7, method="falw")
+    assert all(row["sd"] is None for row in paper.rows(2))
+    ft["fa"] = 0  # the caller's own
+    assert paper.rows(1, dataset="tiny-imagenet", method="ft") == [expected]
+    assert [paper.ablation()[3][g] for g in ("all", "head", "mid", "tail")] == [1.14, 1.33, -10.71, -13.04]

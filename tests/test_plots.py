@@ -1,10 +1,10 @@
 """Figures as data: what is drawn, read back from the axes."""
 
 import matplotlib
+import pytest
 
 matplotlib.use("Agg")
 
-import pytest
 import torch
 from matplotlib import pyplot as plt
 
@@ -36,3 +36,52 @@ def test_over_gamma_draws_means_in_order_with_the_range_as_bars():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("γ", "FA, %")
     given = plt.figure().add_subplot()
     assert plots.over_gamma({"a": {0: [1]}}, "", given) is given
+
+
+def value(mean, sd=1.0):
+    return {"mean": mean, "sd": sd}
+
+
+def test_group_gaps_are_a_line_a_method_in_the_panel_of_its_group():
+    rows = [
+        {"method": "rl", "gamma": g, "group": c, "fa": value(k + g), "p": value(-k)}
+        for k, c in enumerate(("all", "head", "mid", "tail"))
+        for g in (0.0, 1.0)
+    ]
+    panels = plots.group_gaps(rows, ["rl"])
+    assert [p.get_title() for p in panels] == ["head", "mid", "tail"]
+    assert [list(p.containers[0].lines[0].get_ydata()) for p in panels] == [[1, 2], [2, 3], [3, 4]]
+    assert list(plots.group_gaps(rows, ["rl"], "p")[1].containers[0].lines[0].get_ydata()) == [-2, -2]
+
+
+def test_metric_bars_are_means_from_the_top_with_their_reference():
+    rows = [
+        {"method": m, "gap": value(g), "fa": value(f)}
+        for m, g, f in (("retrain", 0, 40), ("noise floor", 2, 41), ("rl", 9, 50), ("ga", 3, 70))
+    ]
+    for column, line, widths in (("gap", 2, [9, 3]), ("fa", 40, [50, 70])):
+        ax = plots.metric_bars(rows, column, "")
+        assert [bar.get_width() for bar in ax.patches] == widths and ax.get_ylim()[0] > ax.get_ylim()[1]
+        assert [t.get_text() for t in ax.get_yticklabels()] == ["rl", "ga"]
+        bars = ax.containers[0].lines[2][0] if hasattr(ax.containers[0], "lines") else ax.collections[0]
+        assert bars.get_segments()[0][:, 0].tolist() == [widths[0] - 1, widths[0] + 1]
+        assert next(x for x in ax.lines if x.get_label() in ("retrain", "noise floor")).get_xdata()[0] == line
+
+
+def test_a_power_law_starts_at_rank_1_and_stored_counts_become_shares():
+    ax = plots.power_law(torch.tensor([3, 2, 1]), 4)
+    values, edges, _ = ax.patches[0].get_data()
+    assert (list(values), list(edges)) == ([3, 2, 1], [0.5, 1.5, 2.5, 3.5]) and ax.lines[0].get_ydata()[0] == 4
+    ax = plots.probability_counts({"rl": {"counts": [3, 1], "mean": 0.3}})
+    assert list(ax.patches[0].get_data().values) == [75, 25] and ax.lines[0].get_xdata()[0] == 0.3
+
+
+def test_weight_curves_and_a_trajectory_draw_w_over_x():
+    x, w = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 1.5])
+    a, b, _ = plots.weight_curves({"B = 1": (x, w), "b": (x, w)}, "z", "B = 1").lines
+    assert list(a.get_ydata()) == [0.5, 1.5] and a.get_color() == "#999999" != b.get_color()
+    ax = plots.trajectory(x, w, torch.tensor([0.3]), 0.5, 0.2)
+    mean, rug, dots, _ = ax.lines
+    assert list(mean.get_xdata()) == [0.5, 0.5] and rug.get_xdata() == pytest.approx([0.3])
+    assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([0, 1], [0.5, 1.5])
+    assert ax.patches[0].get_extents().transformed(ax.transData.inverted()).intervalx == pytest.approx([0.3, 0.7])

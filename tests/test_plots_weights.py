@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from scipy.stats import beta as beta_density
+from scipy.stats import norm
 
 from falw import plots
 from falw.methods import Trace
@@ -83,3 +85,41 @@ def test_a_sweep_is_in_the_order_of_its_values_with_retrain_as_a_line():
         assert list(panel.containers[0].lines[0].get_ydata()) == [5, 7]
         assert [label.get_text() for label in panel.get_xticklabels()] == ["0.5", "1"]
         assert list(panel.lines[0].get_ydata()) == [line, line]
+
+
+def value(mean, sd=1.0):
+    return {"mean": mean, "sd": sd}
+
+
+def test_a_fitted_class_has_its_own_histogram_and_parameters():
+    p, y = (
+        torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.95, 0.6, 0.7, 0.8, 0.85, 0.95, 0.97]),
+        torch.tensor([0] * 6 + [1] * 6),
+    )
+    columns = torch.stack([p, 1 - p], 1)
+    part = Part(torch.where(y[:, None] == 0, columns, columns.flip(1)), y)
+    stats, beta = class_stats(p, y, 2), beta_fit(p, y, 2)
+    panel = plots.fitted_classes(part, [1, 0], stats, beta)[0]
+    _, gaussian, density = panel.lines
+    m, s = stats.mean[1].item(), stats.std[1].item()
+    assert gaussian.get_ydata() == pytest.approx(norm.pdf(gaussian.get_xdata(), m, s))
+    assert density.get_ydata() == pytest.approx(beta_density.pdf(density.get_xdata(), beta.alpha[1], beta.beta[1]))
+    bars = [b for b in panel.patches if b.get_facecolor()[:3] == pytest.approx((0xBB / 255,) * 3)]
+    assert (
+        sum(b.get_height() * b.get_width() for b in bars) == pytest.approx(1)
+        and sum(b.get_height() for b in bars[:5]) == 0
+    )
+    assert panel.get_title() == f"class 1: μ = {m:.2f}, σ = {s:.2f}"
+
+
+def test_a_sweep_draws_each_score_in_its_own_panel_with_deviations():
+    def row(method, base, sd=1.0):
+        return {"method": method, **{k: value(base + n, sd) for n, k in enumerate(("fa", "ra", "ta", "mia", "gap"))}}
+
+    rows = [row("retrain", 50.0), row("noise floor", 0.0), row("a", 7.0), row("b", 5.0)]
+    for n, panel in enumerate(plots.sweep(rows, {"a": 1, "b": 0.5}, "τ")):
+        line, _, (bars,) = panel.containers[0].lines
+        assert list(line.get_ydata()) == [5 + n, 7 + n] and bars.get_segments()[0][:, 1].tolist() == [4 + n, 6 + n]
+        middle = 4 if n == 4 else 50 + n
+        band = panel.patches[0].get_extents().transformed(panel.transData.inverted()).intervaly
+        assert band == pytest.approx([middle - 1, middle + 1])

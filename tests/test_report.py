@@ -264,3 +264,31 @@ def test_over_gamma_gathers_values_by_gamma_and_leaves_out_what_is_not_there():
     records = [record("ft", (k, 0, 0, 0), seed=k % 2, gamma=gamma) for k, gamma in ((5, 2), (4, 0.5), (2, 2), (1, 0.5))]
     found = report.over_gamma(records, lambda r: None if r["scores"]["fa"] == 5 else r["scores"]["fa"])
     assert list(found.items()) == [(0.5, [4, 1]), (2.0, [2])]
+
+
+def test_group_gaps_stay_within_a_gamma_and_weight_groups_by_their_images():
+    def of(method, gamma, fa, head):
+        found = with_probabilities(method, 0, gamma, fa, (head, 0.5, 0.5))
+        found["forget_probabilities"]["mid"]["counts"] = [30, 0]  # head 10, mid 30, tail 10
+        found["forget_groups"]["mid"] = fa / 2
+        return found
+
+    records = [of("falw", 2, 24.0, 0.6), of("falw", 0.5, 50.0, 0.7), of("ft", 0.5, 44.0, 0.5)]
+    records += [of("retrain", 2, 20.0, 0.5), of("retrain", 0.5, 40.0, 0.5), {"scores": None}]
+    rows = report.group_gaps(records)
+    assert [(r["method"], r["gamma"], r["fa"]["mean"]) for r in rows if r["group"] == "mid"] == [
+        ("ft", 0.5, 2.0),
+        ("falw", 0.5, 5.0),
+        ("falw", 2.0, 2.0),
+    ]
+    assert rows[4]["group"] == "all" and rows[4]["p"]["mean"] == pytest.approx(0.04)  # 0.2 on 10 of 50 images
+
+
+def test_probabilities_keep_gammas_and_the_noise_floor_apart():
+    records = [with_probabilities("retrain", 0, g, 40.0, (0.5, 0.5, 0.5), config_seed=s) for g, s in ((1, 0), (2, 9))]
+    assert {(m, g) for m, g, _ in report.probabilities(records)} == {("retrain", 1.0), ("noise floor", 2.0)}
+
+
+def test_over_gamma_is_in_order_of_gamma_and_seed_and_keeps_zeros():
+    records = [record("ft", (fa, 0, 0, 0), seed=s, gamma=g) for fa, s, g in ((7, 1, 2), (0, 0, 2), (5, 2, 0.5))]
+    assert list(report.over_gamma(records, lambda r: r["scores"]["fa"]).items()) == [(0.5, [5]), (2.0, [0, 7])]

@@ -276,3 +276,14 @@ def test_split_of_errors(forget, val, words):
 def test_a_mask_is_not_a_list_of_indices():
     with pytest.raises(ValueError, match=r"^forget is torch.bool of shape \(500,\): give indices, one int64 an image$"):
         split_of(Y, Y == 3)
+
+
+def test_held_out_images_of_a_given_split_are_drawn_with_the_seed():
+    mixed = Y.view(10, 50).T.flatten()  # 0 1 2 .. 9 0 1 2 ..
+    one, again, two = (split_of(mixed, torch.tensor([3]), seed=s).val for s in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, two)
+    assert len(one) == 50 and (one.diff() > 0).all() and one.max() >= 50  # a tenth, ascending, not the first ones
+    with pytest.raises(ValueError, match=r"^val -0.1 is outside"):
+        split_of(mixed, torch.tensor([3]), -0.1)
+    with pytest.raises(ValueError, match=r"^forget is torch.int64 of shape \(1, 1\)"):
+        split_of(mixed, torch.tensor([[3]]))

@@ -388,3 +388,10 @@ def test_features_leave_no_hook_behind_when_the_network_fails(data):
     with pytest.raises(RuntimeError):
         features(model, data.train.x[:, :1].float().expand(-1, 5, -1, -1), torch.tensor([0]))
     assert not model.head._forward_pre_hooks
+
+
+def test_features_of_more_images_than_one_chunk(data):
+    model = create("tiny", data.num_classes, data.mean, data.std, seed=3).eval()
+    index = torch.arange(180).repeat(2)  # 256 at a time
+    with torch.no_grad():
+        torch.testing.assert_close(model.head(features(model, data.train.x, index)), model(data.train.x[index]))

@@ -1,6 +1,7 @@
 """Explorers as data: what the page carries, and the live control. That they move is tested in a browser."""
 
 import base64
+import copy
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from falw import report, widgets
-from falw.methods import trace
+from falw.methods import trace, unlearn
+from falw.weights import balance_factor, class_stats, forgetting_weight, true_probability, z_score
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,6 +109,7 @@ def test_the_live_control_draws_what_is_chosen():
     "changes, message",
     [
         ({"start": {"slope": 4.0}}, r"slope cannot start at 4.0; choose one of: 1.0, 2.0, 3.0"),
+        ({"start": {"slop": 2.0}}, "no slider 'slop' to start; choose one of: slope, offset"),
         ({"slope": [], "start": {}}, "a grid of 0 pictures"),
         ({"slope": list(range(201)), "start": {}}, "a grid of 402 pictures: give 1 to 400, with fewer values a slider"),
     ],
@@ -174,3 +177,82 @@ def test_figures_close_with_their_explorer(shown):
     before = plt.get_fignums()
     show(shown)
     assert plt.get_fignums() == before
+
+
+def test_a_trace_is_what_unlearning_does_epoch_by_epoch(original, data, split, config):
+    found, models = trace("rl", original, data, split, config, tau=0.7), [original]
+    unlearn("rl", original, data, split, config, on_epoch=lambda e, m: models.append(copy.deepcopy(m)))
+    x, y = data.train
+    assert torch.equal(found.y, y[split.forget]) and torch.equal(found.val_y, y[split.val])
+    balance = balance_factor(split.forget_counts, 0.7)[found.y]
+    for e, model in enumerate(models):
+        p, val_p = (true_probability(model, x, y, part) for part in (split.forget, split.val))
+        stats = class_stats(val_p, y[split.val], data.num_classes)
+        assert torch.equal(found.p[e], p) and torch.equal(found.val_p[e], val_p)
+        assert torch.equal(found.stats[e].mean, stats.mean)
+        z = z_score(p, found.y, stats)
+        assert torch.equal(found.z[e], z) and torch.equal(found.w[e], forgetting_weight(z, balance))
+    assert torch.equal(trace("rl", original, data, split, config).w, trace("rl", original, data, split, config, 0.15).w)
+
+
+def test_a_trajectory_says_the_numbers_of_its_class_and_epoch(original, data, split, config, shown):
+    found = trace("rl+falw", original, data, split, config)
+    widgets.trajectory(found, {"head": 0, "tail": 5})
+    texts, _ = content(shown[-1]["text/html"])
+    own, stats = found.y == 5, found.stats[2]
+    assert f"{found.p[2][own].mean():.2f} and mean weight {found.w[2][own].mean():.2f}" in texts["alts"][6]
+    assert f"unseen images {stats.mean[5]:.2f} plus or minus {stats.std[5]:.2f}." in texts["alts"][6]
+
+
+def test_explorers_say_the_numbers_of_their_records(shown):
+    def part(mean):
+        return {"mean": mean, "counts": [10, 0]}
+
+    def of(method, head, seed=0):
+        groups = {"head": part(head), "mid": part(0.5), "tail": part(0.4)}
+        return {
+            "method": method,
+            "scores": {"fa": 1.0},
+            "forget_probabilities": groups,
+            "setting": {"gamma": 0.5, "seed": 0},
+            "config": {"seed": seed},
+        }
+
+    widgets.deviations([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)], ["rl"])
+    data, _ = content(shown[-1]["text/html"])
+    assert "of head classes at gamma 0.5: mean 0.20 under rl, 0.60 under Retrain, so 0.40 less." in data["alts"][1]
+    row = {"method": "rl", **{k: {"mean": float(n), "sd": None} for n, k in enumerate(widgets.METRICS)}}
+    gone = {"method": "ga", **{k: {"mean": None, "sd": None} for k in widgets.METRICS}}
+    other = {**row, "fa": {"mean": 9.0, "sd": None}}
+    widgets.benchmark({"A": [row, gone], "B": [other, gone]})
+    data, _ = content(shown[-1]["text/html"])
+    assert data["alts"][:3] == [f"{m} on A, mean over seeds: rl {n}.0." for n, m in enumerate(("Avg. Gap", "FA", "RA"))]
+    assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."
+
+
+def test_balance_explorer_says_eqs_6_and_7(shown):
+    widgets.balance()
+    data, _ = content(shown[-1]["text/html"])
+    b = balance_factor(torch.tensor([5.0] + [13495 / 99] * 99), 0.15)[0].item()
+    low, high = forgetting_weight(torch.tensor([-0.5, 0.5]), b).tolist()
+    assert low < 1 < high
+    assert f"5 of 13500 forgotten images in 100 classes and tau 0.15: B is {b:.2f}" in data["alts"][13]
+    assert data["alts"][13].endswith(f"gives {low:.2f} and {high:.2f}.")
+    assert data["alts"][13] == shown[-1]["text/plain"]  # it starts there
+
+
+def test_words_of_an_explorer_are_escaped_and_belong_to_its_first_picture(shown):
+    page = show(shown, labels={"slope": "a<b"}, alt=lambda slope, offset: f'"{slope}" < {offset}')["text/html"]
+    assert 'role="img" aria-label="&quot;2.0&quot; &lt; 0"' in page
+    assert ">a&lt;b</span>" in page and 'aria-label="Explorer: a&lt;b, offset"' in page
+    assert ' aria-hidden="true">' in page and "<metadata" not in page and "dc:date" not in page
+
+
+def test_the_still_picture_is_the_first_frame(shown):
+    bundle, alone = show(shown), show(shown, slope=[2.0], offset=[0])
+    assert bundle["image/png"] == alone["image/png"] != show(shown, start={})["image/png"]
+
+
+def test_no_slider_at_all_is_refused(shown):
+    with pytest.raises(ValueError, match="a grid of 0 pictures"):
+        widgets.explore(draw, name="x", alt=lambda: "")

@@ -1,5 +1,6 @@
 """Every page as a reader has it: from disk, without a network, in light and dark mode, on a phone, by keyboard."""
 
+import json
 import re
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def test_page_loads_without_an_error_or_a_network_and_anybody_can_read_it(path, 
     assert page.trouble == []
     found = Axe().run(page).response["violations"]
     serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert page.trouble == []
     assert not serious, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"]][:3]) for v in serious]
 
 
@@ -95,6 +97,29 @@ def test_every_slider_moves_by_keyboard_and_by_mouse(path, visit):
             assert len({before[0], by_key[0], by_mouse[0]}) > 1, "the picture changes"
             slider.fill(start)
     assert page.trouble == []
+
+
+@explorers
+def test_an_explorer_shows_the_picture_and_the_words_of_the_frame_its_sliders_say(path, visit):
+    page = visit(path)
+    same = """(e, svg) => { const d = document.createElement("div"); d.innerHTML = svg;
+    return d.innerHTML === e.querySelector(".explorer-picture").innerHTML }"""
+    for explorer in page.locator(".explorer").all():
+        data = json.loads(explorer.locator("script[type='application/json']").text_content())
+        sliders = explorer.locator("input").all()
+        for slider in [None, *sliders]:  # None: as the page begins
+            if slider:
+                assert slider.evaluate("e => e.tabIndex") == 0
+                slider.focus()
+                page.keyboard.press("ArrowRight")
+            frame, texts = 0, []
+            for values, s in zip(data["texts"], sliders, strict=True):
+                frame = frame * len(values) + int(s.input_value())
+                texts.append(values[int(s.input_value())])
+            assert state(explorer)[1:] == (data["alts"][frame], texts, texts)
+            assert explorer.evaluate(same, "\n".join(data["lines"][k] for k in data["frames"][frame]))
+        white = "e => getComputedStyle(e.querySelector('.explorer-picture')).backgroundColor"
+        assert explorer.evaluate(white) == "rgb(255, 255, 255)"  # black words on it, in dark mode too
 
 
 @explorers

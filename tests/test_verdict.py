@@ -1,0 +1,107 @@
+"""Verdicts on records made by hand: signs, groups, pairs, and what a few seeds can and cannot say."""
+
+import pytest
+
+from falw import verdict
+from falw.verdict import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, judge, rows
+
+
+def record(method, seed, gamma=1.0, fa=(50.0, 50.0), p=(0.5, 0.5), ra=99.0, **setting):
+    """fa and p of head and tail; both groups have ten forgotten images."""
+    mean = sum(fa) / 2
+    return {
+        "method": method,
+        "setting": {"seed": seed, "gamma": gamma, "cap": "spill", **setting},
+        "config": {"seed": seed},
+        "scores": {"fa": mean, "ra": ra, "ta": 50.0, "mia": 100 - mean},
+        "forget_groups": dict(zip(("head", "tail"), fa, strict=True)),
+        "forget_probabilities": {g: {"mean": m, "counts": [10]} for g, m in zip(("head", "tail"), p, strict=True)},
+    }
+
+
+def study(method, shift=(0.0, 0.0), p=(0.5, 0.5), ra=99.0, gamma=1.0):
+    """A method and Retrain for three seeds, head and tail FA shifted against it by nearly the same each time."""
+    found = []
+    for seed, wobble in enumerate((-0.1, 0.0, 0.1)):
+        found.append(record("retrain", seed, gamma))
+        fa = tuple(50 + s + wobble for s in shift)
+        found.append(record(method, seed, gamma, fa, tuple(v + wobble / 100 for v in p), ra))
+    return found
+
+
+def evidence_of(text, records):
+    (found,) = (evidence for claim, evidence in judge(records) if claim.text.startswith(text))
+    return found
+
+
+@pytest.mark.parametrize(
+    "values, expected, found",
+    [
+        ((1.0, 1.1, 0.9), 1, HOLDS),
+        ((1.0, 1.1, 0.9), -1, FAILS),
+        ((-1.0, -1.1, -0.9), -1, HOLDS),
+        ((1.0, -1.0, 0.5), 1, OPEN),
+        ((0.1, 3.0, 0.2), 1, OPEN),  # all above 0, and three seeds are too few to say so
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(values, expected, found):
+    assert Evidence("", 0.5, values, expected).verdict() == found
+
+
+def test_confidence_and_accuracy_are_told_apart():
+    records = study("salun", shift=(4.0, 4.0), p=(0.3, 0.2))
+    (confidence,) = evidence_of("Unlearned models are less", records)
+    (accuracy,) = evidence_of("... and that", records)
+    assert confidence.values == pytest.approx([-0.251, -0.25, -0.249]) and confidence.verdict() == HOLDS
+    assert accuracy.values == pytest.approx([3.9, 4.0, 4.1]) and accuracy.verdict() == FAILS
+
+
+def test_head_and_tail_are_asked_for_where_classes_vanish():
+    found = evidence_of("Head under", study("salun", shift=(5.0, -7.0)))
+    assert [(e.what[-4:], e.values[1], e.expected, e.verdict()) for e in found] == [
+        ("head", 5.0, 1, HOLDS),
+        ("tail", -7.0, -1, HOLDS),
+    ]
+    assert evidence_of("Head under", study("salun", shift=(5.0, -7.0), gamma=0.5)) == []
+    (skew,) = evidence_of("Deviations are larger", study("salun", p=(0.6, 0.2)))
+    assert skew.values[1] == pytest.approx(0.2) and skew.verdict() == HOLDS  # |-0.3| - |0.1|
+
+
+def both(first, second):
+    return first + [r for r in second if r["method"] != "retrain"]
+
+
+def test_gaps_are_paired_and_every_claim_expects_its_side():
+    near, far = study("falw", ra=98.0), study("salun", ra=91.0)
+    (lowest,) = evidence_of("FaLW has the lowest", both(near, far))
+    (plugged,) = evidence_of("FaLW improves", both(near, far))
+    assert lowest.values == plugged.values == pytest.approx((-1.75,) * 3)  # (1 - 8) / 4
+    assert (lowest.what, lowest.verdict()) == ("Avg. Gap, falw − salun", HOLDS)
+    (beta,) = evidence_of("The normal", both(near, study("falw-beta", ra=91.0)))
+    (tau,) = evidence_of("τ is best", both(near, study("falw-tau1", ra=91.0)))
+    assert beta.values == tau.values == pytest.approx((1.75,) * 3) and beta.expected == tau.expected == 1
+
+
+def test_the_balance_factor_is_judged_by_the_size_of_the_tails_deviation():
+    records = both(study("falw", shift=(0, 6.0), p=(0.5, 0.4)), study("falw-tau0", shift=(0, -9.0), p=(0.5, 0.7)))
+    fa, p = evidence_of("The balance factor", records)
+    assert fa.values == pytest.approx([5.9 - 9.1, -3.0, 6.1 - 8.9]) and fa.verdict() == HOLDS
+    assert p.values[1] == pytest.approx(-0.1) and p.expected == -1
+
+
+def test_only_spill_counts_and_diverged_or_lonely_seeds_do_not():
+    records = study("salun", p=(0.3, 0.2))
+    assert list(by_gamma([*records, record("rl", 0, 2.0, cap="water-filling"), {"scores": None}])) == [1.0]
+    assert evidence_of("Unlearned models are less", records[:2]) == []
+
+
+def test_the_table_counts_and_the_detail_says_why():
+    judged = judge(study("salun", shift=(4.0, 4.0), p=(0.3, 0.2)))
+    table = {line[0]: line[2:] for line in rows(judged)}
+    assert table["Unlearned models are less confident than Retrain"] == [1, 0, 0]
+    assert table["... and that is over-forgetting in accuracy too"] == [0, 1, 0] and len(table) == len(CLAIMS)
+    claim, evidence = judged[1]
+    assert detail(claim, evidence) == [
+        ["FA of salun − Retrain's", "1", 3, "+4.00", "+3.75 to +4.25", "below 0", FAILS]  # t: 0.1 * 4.303 / sqrt(3)
+    ]
+    assert verdict.STEEP == 1
