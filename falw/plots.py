@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from falw.methods import Trace
@@ -500,9 +501,14 @@ def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> 
         if row["method"] not in special:
             x, y = row["seconds"]["mean"], row["gap"]["mean"]
             ax.plot(x, y, "o", color=colour(row["method"]) or "#777777")
-            ax.annotate(row["method"], (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+            ax.annotate(row["method"], (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    ax.margins(0.15)
     ax.axvline(special["retrain"]["seconds"]["mean"], color="black", linewidth=1, linestyle="--", label="retrain")
     ax.axhline(special["noise floor"]["gap"]["mean"], color="#666666", linewidth=1, linestyle=":", label="noise floor")
-    ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", ylim=(0, None))
+    ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     ax.legend(frameon=False)
     return ax
