@@ -1,4 +1,4 @@
-"""The same explorers with a kernel: a notebook in JupyterLab, whose slider is moved in a browser."""
+"""The same explorers with a kernel: a notebook in JupyterLab, whose sliders are moved in a browser."""
 
 import re
 import subprocess
@@ -6,16 +6,39 @@ import sys
 
 import nbformat
 import pytest
+from built import ROOT
+
+START = f"""
+import torch
+
+import falw
+from falw import methods, report, widgets
+
+records = falw.read_records({str(ROOT / "results" / "cpu" / "textures")!r})
+records = [r for r in records if (r["setting"]["gamma"], r["setting"]["cap"]) == (0.5, "spill")]
+p = torch.rand(3, 8)
+stats = [falw.class_stats(q, torch.arange(8) % 2, 2) for q in p]
+trace = methods.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
+"""
+EXPLORERS = [
+    "widgets.forget_set()",
+    "widgets.weight()",
+    "widgets.balance()",
+    'widgets.deviations(records, ["rl", "salun"])',
+    'widgets.benchmark({"half": report.table(records), "again": report.table(records)[:9]})',
+    'widgets.trajectory(trace, {"head": 0, "tail": 1})',
+]
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """The address of a JupyterLab that serves one notebook with one explorer."""
-    cells = [nbformat.v4.new_code_cell("from falw import widgets\n\nwidgets.balance()")]
+    """The address of a JupyterLab that serves one notebook with an explorer a cell."""
+    cells = [nbformat.v4.new_code_cell(source) for source in (START.strip(), *EXPLORERS)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "n.ipynb")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={tmp_path}"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     for line in server.stderr:
         if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
@@ -25,21 +48,27 @@ def lab(tmp_path):
     server.communicate(timeout=60)
 
 
-def test_a_slider_moves_and_the_kernel_answers(lab, visit):
+def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
     page = visit(lab, offline=False)
     page.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
     page.get_by_text("(ipykernel) | Idle").wait_for(timeout=60_000)  # a cell run before that is dropped
     page.locator(".jp-Notebook .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    picture = page.locator(".jp-OutputArea img").first
-    picture.wait_for(timeout=120_000)
-    handle = page.locator(".noUi-handle").first
-    before, text = picture.get_attribute("src"), page.locator(".widget-readout").first.inner_text()
-    handle.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "old => document.querySelector('.jp-OutputArea img')?.src.includes(old) === false",
-        arg=before[-200:],
-        timeout=60_000,
-    )
-    assert page.locator(".widget-readout").first.inner_text() != text
+    for _ in range(len(EXPLORERS) + 1):
+        page.keyboard.press("Shift+Enter")
+    for k, source in enumerate(EXPLORERS, start=1):
+        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(k)
+        picture, said = cell.locator("img").first, cell.locator(".widget-readout").first
+        picture.wait_for(timeout=180_000)
+        picture.scroll_into_view_if_needed()
+        before, text = picture.get_attribute("src"), said.inner_text()
+        cell.locator(".noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
+            """([k, old]) => {
+                const image = document.querySelectorAll(".jp-Notebook .jp-CodeCell")[k].querySelector("img");
+                return image && image.src !== old;
+            }""",
+            arg=[k, before],
+            timeout=60_000,
+        )
+        assert said.inner_text() != text, source
