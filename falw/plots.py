@@ -174,7 +174,8 @@ def metric_bars(rows: Sequence[Mapping[str, Any]], column: str, label: str, ax: 
         if row["method"] == reference:
             ax.axvline(row[column]["mean"], color="black", linestyle="--", linewidth=1, label=reference)
             ax.legend(frameon=False, loc="lower right")
-    ax.set(xlabel=label, xlim=(0, None), ylim=(len(shown) - 0.5, -0.5))
+    ax.set(xlabel=label, xlim=(0, None))
+    ax.set_ylim(len(shown) - 0.5, -0.5)  # the first on top; inverting twice would undo it on shared axes
     return ax
 
 
@@ -457,23 +458,8 @@ def embedding(points: Mapping[str, Tensor], y: Tensor, forget: Tensor) -> Sequen
 
 def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
     """Avg. Gap of each method in rows of `report.table`, with its deviation over seeds; the noise floor as a line."""
-    shown = [row for row in rows if row["method"] not in ("retrain", "noise floor")]
-    ax = axes(ax, height=0.36 * len(shown) + 1)
-    floor = [row["gap"]["mean"] for row in rows if row["method"] == "noise floor"]
-    names = [row["method"] for row in shown]
-    ax.barh(
-        names,
-        [row["gap"]["mean"] for row in shown],
-        xerr=[row["gap"]["sd"] or 0.0 for row in shown],
-        color=[colour(name) or "#777777" for name in names],
-        error_kw={"elinewidth": 1, "ecolor": "#444444"},
-    )
-    if floor:
-        ax.axvline(floor[0], color="black", linestyle="--", linewidth=1, label="noise floor")
-        ax.legend(frameon=False)
-    ax.set_ylim(len(shown) - 0.5, -0.5)  # the first on top; inverting twice would undo it on shared axes
-    ax.set(xlabel="Avg. Gap to Retrain, points", xlim=(0, None))
-    return ax
+    ax = axes(ax, height=0.36 * len(rows) + 0.3)
+    return metric_bars(rows, "gap", "Avg. Gap to Retrain, points", ax)
 
 
 def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | None = None) -> Axes:

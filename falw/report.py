@@ -153,7 +153,7 @@ def group_gaps(records: list[dict[str, Any]]) -> list[Row]:
     for methods in of_setting.values():
         for name, record in methods.items():
             if name != RETRAIN and RETRAIN in methods:
-                mine, theirs = _by_group(record), _by_group(methods[RETRAIN])
+                mine, theirs = of_groups(record), of_groups(methods[RETRAIN])
                 for group in mine:
                     key = (name, float(record["setting"]["gamma"]), group)
                     distance = tuple(a - b for a, b in zip(mine[group], theirs[group], strict=True))
@@ -170,8 +170,8 @@ def group_gaps(records: list[dict[str, Any]]) -> list[Row]:
 GROUPS = ("all", "head", "mid", "tail")
 
 
-def _by_group(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """FA and mean probability of each group that has forgotten images, and of all."""
+def of_groups(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """FA and mean probability on the forget set of each of GROUPS that has forgotten images."""
     parts = {g: d for g, d in record["forget_probabilities"].items() if d["mean"] is not None}
     sizes = {g: sum(d["counts"]) for g, d in parts.items()}
     mean = sum(sizes[g] * d["mean"] for g, d in parts.items()) / sum(sizes.values())

@@ -14,7 +14,7 @@ from typing import Any
 from falw.bench import RETRAIN
 from falw.grids import PLUGGED
 from falw.metrics import Scores, gap
-from falw.report import interval, row_name
+from falw.report import interval, of_groups, row_name
 
 Record = dict[str, Any]
 Seeds = Mapping[int, Mapping[str, Record]]  # seed -> method -> record, of one setting
@@ -86,25 +86,19 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
 # Quantities of one record beside the Retrain of its setting and seed
 
 
-def _fa(record: Record, retrain: Record, group: str | None = None) -> float | None:
-    """FA minus Retrain's, in points, of all or of a group."""
-    if group is None:
-        return record["scores"]["fa"] - retrain["scores"]["fa"]
-    mine, theirs = record["forget_groups"][group], retrain["forget_groups"][group]
-    return None if mine is None else mine - theirs
+def _fa(record: Record, retrain: Record, group: str = "all") -> float | None:
+    """FA minus Retrain's, in points; None for a group without forgotten images."""
+    return _distance(record, retrain, group, 0)
 
 
-def _p(record: Record, retrain: Record, group: str | None = None) -> float | None:
-    """Mean deviation of the probability (Definition 1), of all or of a group."""
-    parts = [(r["forget_probabilities"], group) for r in (record, retrain)]
-    mine, theirs = (_mean_p(part, g) for part, g in parts)
-    return None if mine is None or theirs is None else mine - theirs
+def _p(record: Record, retrain: Record, group: str = "all") -> float | None:
+    """Mean deviation of the probability (Definition 1); None for a group without forgotten images."""
+    return _distance(record, retrain, group, 1)
 
 
-def _mean_p(parts: Mapping[str, Any], group: str | None) -> float | None:
-    chosen = [p for g, p in parts.items() if p["mean"] is not None and group in (None, g)]
-    total = sum(sum(p["counts"]) for p in chosen)
-    return sum(sum(p["counts"]) * p["mean"] for p in chosen) / total if chosen else None
+def _distance(record: Record, retrain: Record, group: str, which: int) -> float | None:
+    mine, theirs = of_groups(record), of_groups(retrain)
+    return mine[group][which] - theirs[group][which] if group in mine else None
 
 
 def _gap(record: Record, retrain: Record) -> float:

@@ -67,3 +67,11 @@ def test_rows_as_printed():
     ft["fa"] = 0  # the caller's own
     assert paper.rows(1, dataset="tiny-imagenet", method="ft") == [expected]
     assert [paper.ablation()[3][g] for g in ("all", "head", "mid", "tail")] == [1.14, 1.33, -10.71, -13.04]
+
+
+def test_ninety_seven_of_the_distinct_rows_have_mia_at_100_minus_fa():
+    """What chapter 1 and the page on ambiguities say of the MIA column."""
+    keys = ("dataset", "method", "fa", "ra", "ta", "mia")  # GA's rows repeat in two settings
+    distinct = {tuple(row[k] for k in keys) for row in paper.rows()}
+    mirrored = [row for row in distinct if abs(row[-1] - (100 - row[2])) < 0.035]
+    assert (len(mirrored), len(distinct)) == (97, 131)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from falw import verdict
 from falw.verdict import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, judge, rows
 
 
@@ -104,4 +103,3 @@ def test_the_table_counts_and_the_detail_says_why():
     assert detail(claim, evidence) == [
         ["FA of salun − Retrain's", "1", 3, "+4.00", "+3.75 to +4.25", "below 0", FAILS]  # t: 0.1 * 4.303 / sqrt(3)
     ]
-    assert verdict.STEEP == 1
