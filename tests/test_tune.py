@@ -40,16 +40,21 @@ def test_every_trial_is_a_configuration():
     [
         ({"lr": 0.1, "coefficient": 3}, ["lr"]),
         ({"lr": 0.4, "coefficient": 3}, ["lr"]),
-        ({"lr": 0.5, "coefficient": 3}, ["lr"]),  # half a step outside
-        ({"lr": 0.09, "coefficient": 9}, ["lr", "coefficient"]),
+        ({"lr": 0.2, "coefficient": 1}, ["coefficient"]),
+        ({"lr": 0.4, "coefficient": 9}, ["lr", "coefficient"]),
         ({"lr": 0.2, "coefficient": 3}, []),
-        ({"lr": 0.28, "coefficient": 3}, []),  # half-way between two
     ],
 )
-def test_a_choice_at_the_edge_is_noticed(chosen, edge, monkeypatch):
+def test_a_choice_at_the_edge_is_noticed(chosen, edge):
     grid = [{"lr": lr, "coefficient": c} for lr in (0.4, 0.1, 0.2) for c in (1, 9, 3)]
-    monkeypatch.setattr(tune, "GRIDS", {"sfron": grid})
-    assert at_the_edge("sfron", chosen) == edge
+    trials = [{"method": "sfron", "changes": c} for c in grid] + [{"method": "ft", "changes": {"lr": 7}}]
+    assert at_the_edge(trials, "sfron", chosen) == edge
+
+
+def test_a_value_with_a_failed_trial_beyond_it_is_inside():
+    trials = [{"method": "ft", "changes": {"lr": lr}} for lr in (0.1, 0.2)]
+    failed = {"method": "ft", "changes": {"lr": 0.4}, "failed": "diverged"}
+    assert at_the_edge(trials, "ft", {"lr": 0.2}) == ["lr"] and not at_the_edge([*trials, failed], "ft", {"lr": 0.2})
 
 
 # The criterion without Retrain
@@ -89,14 +94,16 @@ RATES = [0.1, 0.2, 0.4]
 def by_hand(monkeypatch):
     """A search over RATES whose trials have the gaps and unseen gaps given; None has diverged.
 
-    gaps and unseen: of each method, on the grid. beside: of the trials half-way, of all methods one after another.
+    gaps and unseen: of each method, on the grid. outward: of each wave beyond an edge. beside: of the trials half-way,
+    of all methods one after another.
     """
 
-    def search(gaps, unseen=None, beside=()):
+    def search(gaps, unseen=None, beside=(), outward=()):
         unseen = unseen or gaps
         monkeypatch.setattr(tune, "GRIDS", {m: [{"lr": lr} for lr in RATES] for m in gaps})
         grid = [(g, u) for m in gaps for g, u in zip(gaps[m], unseen[m], strict=True)]
-        waves = [[(0, 0), (0, 0), (-2, 0)], grid, list(beside) or [(40, 99)] * 2 * len(gaps)]
+        monkeypatch.setattr(tune, "OUTWARD", len(outward))
+        waves = [[(0, 0), (0, 0), (-2, 0)], grid, *outward, list(beside) or [(40, 99)] * 2 * len(gaps)]
         asked.clear()
 
         def run_cells(cells, out, **how):
@@ -139,6 +146,34 @@ def test_every_method_gets_two_more_trials_half_way_beside_its_best(by_hand):
     assert rates == pytest.approx((0.2 / half, 0.2 * half, 0.1 / half, 0.1 * half))
     assert lr_of(search["chosen"]) == pytest.approx({"ft": 0.2 * half, "rl": 0.1 / half})
     assert lr_of(search["chosen_without_retrain"]) == pytest.approx({"ft": 0.1, "rl": 0.1 * half})
+
+
+def test_a_search_goes_on_beyond_the_edge_where_it_is_best(by_hand):
+    outward = [[(1, 9), (0, 9)], [(3, 9), (None, 9)], []]
+    search = by_hand({"ft": [2, 3, 9], "rl": [9, 5, 4], "ga": [9, 1, 9]}, outward=outward)
+    # ft is better below 0.1 and not below that; rl is better above 0.4, and then diverges; ga stays inside
+    asked = [[(m, round(lr, 9)) for m, lr in wave] for wave in by_hand.asked[2:5]]
+    assert asked == [[("ft", 0.05), ("rl", 0.8)], [("ft", 0.025), ("rl", 1.6)], []]
+    assert lr_of(search["chosen"]) == {"ft": 0.05, "rl": 0.8, "ga": 0.2}
+    assert [lr for m, lr in by_hand.asked[5] if m == "ft"] == pytest.approx([0.05 / 2**0.5, 0.05 * 2**0.5])
+    assert not any("*" in line for line in to_markdown({**search, "chosen_without_retrain": {}}).splitlines())
+
+
+def test_each_of_two_values_at_an_edge_gets_its_own_trial_beyond():
+    trials = [
+        {"method": "sfron", "changes": {"lr": lr, "coefficient": c}, "gap": abs(lr - 0.1) + c}
+        for lr in (0.1, 0.2, 0.6)
+        for c in (1, 4, 16)
+    ]
+    found = tune._outward(trials, "sfron")
+    assert found == [{"lr": pytest.approx(0.05), "coefficient": 1}, {"lr": 0.1, "coefficient": 0.25}]
+
+
+def test_the_search_stops_after_four_trials_beyond(by_hand, monkeypatch):
+    assert tune.OUTWARD == 4
+    search = by_hand({"ft": [1, 2, 3]}, outward=[[(1 - k / 8, 9)] for k in (1, 2, 3, 4)])
+    assert [lr for wave in by_hand.asked[2:6] for _, lr in wave] == pytest.approx([0.05, 0.025, 0.0125, 0.00625])
+    assert lr_of(search["chosen"]) == {"ft": 0.00625}
 
 
 def test_half_way_moves_the_first_value_and_keeps_the_other(monkeypatch):
@@ -184,6 +219,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tune")
     with pytest.MonkeyPatch.context() as m:
         m.setattr(tune, "GRIDS", GRID)
+        m.setattr(tune, "OUTWARD", 0)
         return tune.tune(SETTING, "all", folder, **SERIAL), folder
 
 
@@ -207,6 +243,7 @@ def test_a_search_agrees_with_its_records(found):
 
 def test_a_second_search_computes_nothing(found, monkeypatch):
     monkeypatch.setattr(tune, "GRIDS", GRID)
+    monkeypatch.setattr(tune, "OUTWARD", 0)
     for name in ("train_original", "unlearn"):
         monkeypatch.setattr(bench, name, lambda *args: pytest.fail("something is computed"))
     assert tune.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
