@@ -20,9 +20,9 @@ TESTED := README.md Makefile pyproject.toml $(BOOK) \
 # with one computed the same way.
 JOBS ?= 2
 export OMP_NUM_THREADS := 1
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-browser bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast test-browser gpu-tune gpu-tables bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,19 @@ test-browser: _build/html/index.html  ## the built book in Chromium, explorers i
 		&& apt-get -qq install -y chromium >/dev/null; } || { echo "test-browser needs Chromium: install your system's \
 	package of that name, or run this as root where apt-get can"; exit 1; }
 	$(PYTEST) tests/rendered
+
+# The paper's tables at its size, in the order of what is learnt first; every cell that is done is skipped. The search
+# comes before, on a setting that no table reports; commit what it chooses, so that records come from a clean commit.
+DATA ?= .data
+gpu-tune: $(READY)  ## on a GPU: search on CIFAR-10, VGG-16, and adopt (DATA: the folder of the data sets)
+	$(BIN)/python -m falw tune --dataset folder:cifar10-jpeg --model vgg16 --ratio 0.4 --gamma 0.5 --methods all --adopt \
+		--root $(DATA) --device cuda --out runs/gpu-tune
+	cp runs/gpu-tune/search.json results/tune/cifar10-vgg16.json
+
+gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32, tiny-imagenet-200 (DRY=1: what would run)
+	for table in table6 table4 table2 table3 table7 table8 table5 table1; do echo "$$table"; \
+		$(BIN)/python -m falw bench $$table --scale local --seeds 3 --root $(DATA) --out results/gpu \
+		$(if $(DRY),--dry-run,--device cuda); done
 
 bench: $(READY)  ## speed measurements, each a ratio within one run
 	for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done

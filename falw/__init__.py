@@ -42,6 +42,7 @@ _HOME = {
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
     "train": ["Config", "Objective", "fit", "train_original", "predict", "features"],
     "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
+    "engines": ["InProcess", "OnCluster"],
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
     "report": ["table", "paired_gap"],
     "paper": [],

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("out", type=Path, metavar="FOLDER")
     report.add_argument("--grid", help="one of them, even if records are missing; else all that are complete")
     for command in (bench, report):
-        command.add_argument("--scale", default="quick", help="quick (generated images) or full (the paper's)")
+        command.add_argument("--scale", default="quick", help="quick (generated images), local (files on disk) or full")
 
     for command in (run, tune, bench):
         command.add_argument(
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
         command.add_argument("--root", type=Path, help="folder of the data sets on disk")
         command.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
+        command.add_argument("--engine", default="inprocess", help="inprocess, or ray for several machines")
+        command.add_argument("--ray-address", metavar="HOST:PORT", help="a cluster that runs (else: this machine)")
+        command.add_argument("--gpus-per-cell", type=float, help="with --engine ray: 0.25 for four cells on a GPU")
 
     table = commands.add_parser("table", help="print the table of a folder of records")
     table.set_defaults(act=_table)
@@ -90,14 +93,18 @@ def _run(args: argparse.Namespace) -> None:
         settings,
         args.methods,
         args.out,
-        root=args.root,
-        device=args.device,
-        jobs=args.jobs,
-        progress=True,
         original_epochs=args.original_epochs,
+        **_where(args),
         **given,
     )
     _print(records, args.format)
+
+
+def _where(args: argparse.Namespace) -> dict:
+    from falw.engines import find_engine
+
+    engine = find_engine(args.engine, args.ray_address, args.gpus_per_cell)
+    return {"root": args.root, "device": args.device, "jobs": args.jobs, "engine": engine, "progress": True}
 
 
 def _setting(args: argparse.Namespace) -> dict:
@@ -109,8 +116,7 @@ def _tune(args: argparse.Namespace) -> None:
     from falw import bench, tune
 
     setting = bench.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
-    how = {"root": args.root, "device": args.device, "jobs": args.jobs, "progress": True}
-    search = tune.tune(setting, args.methods, args.out, **how)
+    search = tune.tune(setting, args.methods, args.out, **_where(args))
     tune.store(search, args.out / "search.json")
     if args.adopt:
         tune.adopt(search)
@@ -121,10 +127,11 @@ def _bench(args: argparse.Namespace) -> None:
     import os
 
     from falw import bench, grids
+    from falw.engines import find_device
 
     cells = grids.cells(args.grid, args.scale, _seeds(args.seeds))
-    device = bench.find_device(args.device)
     if args.dry_run:
+        device = find_device(args.device)
         todo = [cell for cell in cells if not (args.out / f"{cell.key}.json").exists()]
         found = grids.estimate(todo, device)
         jobs = args.jobs or (os.cpu_count() or 1 if device.type == "cpu" else 1)
@@ -133,8 +140,7 @@ def _bench(args: argparse.Namespace) -> None:
             print(f"{sum(cell.method == method for cell in todo):5} {method}")
         print(f"{found['images']:.3g} images in training, about {found['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
-    where = {"root": args.root, "device": args.device, "jobs": args.jobs}
-    records = bench.run_cells(cells, args.out, progress=True, **where)
+    records = bench.run_cells(cells, args.out, **_where(args))
     print(grids.report(args.grid, args.scale, records))
 
 

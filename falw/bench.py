@@ -1,12 +1,13 @@
 """From a setting to a table: run what is missing, keep every result as a small file, read the files back.
 
 A cell is one method on one setting with one seed. It is addressed by the hash of its full description and is done if
-and only if its record exists, so an interrupted run goes on where it stopped and nothing is computed twice. Files are
-written whole: to a temporary name first, then renamed.
+and only if its record exists, so an interrupted run goes on where it stopped and nothing is computed twice, not even by
+two processes. Files are written whole: to a temporary name first, then renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -15,19 +16,21 @@ import platform
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 import falw
 from falw.audit import audit
 from falw.data import Dataset, load_dataset
-from falw.methods import ALIASES, METHODS, find_method, unlearn
+from falw.engines import IN_PROCESS, Engine, write_whole
+from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
@@ -117,10 +120,16 @@ class Cell:
         """Whether this is the second Retrain."""
         return self.method == RETRAIN and self.config.seed != self.setting.seed
 
-    @property
-    def passes(self) -> int:
-        """Epochs, for an estimate of the time left; an Original is shared, so it counts with its own epochs once."""
-        return self.config.epochs
+    def passes(self, n: int) -> float:
+        """Training passes over all n training images that the cell takes, about, for estimates and for its place.
+
+        A method on one part counts as its share; of FaLW's statistics, taken before every step on about a tenth of the
+        images, an image counts a third.
+        """
+        row = find_method(self.method) if self.method != ORIGINAL else Method("")
+        share = {"retain": 1 - self.setting.ratio, "forget": self.setting.ratio}.get(row.batches, 1.0)
+        weighted = row.weight is not None and row.batches != "alternate"
+        return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
 
 
 def _hash(description: dict) -> str:
@@ -167,15 +176,6 @@ def check(model: str, data: Dataset) -> None:
         raise ValueError(f"images of {w}x{h} pixels are too small for {model}: give a larger size") from None
 
 
-def find_device(name: str = "auto") -> torch.device:
-    """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device '{name}'; choose one of: auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: PyTorch sees no GPU here; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def _dataset(setting: Setting, root: Path | None, device: torch.device, progress: bool) -> Dataset:
     options = {"size": setting.size, "classes": setting.classes, "per_class": setting.per_class}
     key = (setting.dataset, root, device, setting.data_seed, *options.values())
@@ -206,33 +206,63 @@ def original_of(cell: Cell, data: Dataset, out: Path) -> tuple[nn.Module, float]
     """The cell's Original and the seconds its training took: from `out`, or trained now and stored there."""
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
-    if path.exists():
-        try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-            model.load_state_dict(stored["weights"])
-            return model.to(data.train.x.device).eval(), stored["seconds"]
-        except Exception as error:  # whatever is wrong with it, it can be trained again
-            _set_aside(path, str(error).splitlines()[0])
-    start = time.perf_counter()
-    train_original(
-        model, data, _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch), cell.recipe
-    )
-    seconds = time.perf_counter() - start
-    weights = {k: v.cpu() for k, v in model.state_dict().items()}
-    write_whole(path, lambda f: torch.save({"weights": weights, "seconds": seconds}, f))
+    with _alone(path):
+        if path.exists():
+            try:
+                stored = torch.load(path, map_location="cpu", weights_only=True)
+                model.load_state_dict(stored["weights"])
+                # In the layout in which `fit` leaves it: other kernels would change the last digits.
+                model.to(data.train.x.device).to(memory_format=torch.channels_last)
+                return model.eval(), stored["seconds"]
+            except Exception as error:  # whatever is wrong with it, it can be trained again
+                _set_aside(path, str(error).splitlines()[0])
+        split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
+        start = time.perf_counter()
+        train_original(model, data, split, cell.recipe)
+        seconds = time.perf_counter() - start
+        weights = {k: v.cpu() for k, v in model.state_dict().items()}
+        write_whole(path, lambda f: torch.save({"weights": weights, "seconds": seconds}, f))
     return model, seconds
 
 
-def run_cell(cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu") -> Record:
+@contextlib.contextmanager
+def _alone(path: Path, wait: bool = True) -> Iterator[None]:
+    """While no other process makes the file at `path`. Raises filelock.Timeout if one does and we do not wait.
+
+    The system holds the lock and frees it if its holder dies. What such a holder left half-written is removed. The
+    lock's own file is removed last: whoever locks after that looks for the file first, as everyone does.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock, blocking=wait):
+        for stale in path.parent.glob(f".{path.stem}.*.part"):
+            stale.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def run_cell(
+    cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu", wait: bool = True
+) -> Record | None:
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
     On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits. A model
-    that diverged is a result too: its record has None for scores and says why in "failed".
+    that diverged is a result too: its record has None for scores and says why in "failed". If another process is at the
+    cell, its record is waited for; without `wait` None is returned.
     """
-    record = read_record(out / f"{cell.key}.json", cell)
+    path = out / f"{cell.key}.json"
+    record = read_record(path, cell)
     if record is not None:
         return record
-    device = torch.device(device)
+    try:
+        with _alone(path, wait):
+            return read_record(path, cell) or _compute(cell, out, root, torch.device(device))
+    except Timeout:
+        return None
+
+
+def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device) -> Record:
     data, split = load_setting(cell.setting, root, device)
     threads, seconds = torch.get_num_threads(), 0.0
     torch.set_num_threads(1 if device.type == "cpu" else threads)
@@ -293,7 +323,20 @@ def conditions(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() or "cpu"
     versions = {"falw": falw.__version__, "torch": torch.__version__, "python": platform.python_version()}
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"device": f"{device.type}: {name}", "versions": versions, "commit": commit(), "date": date}
+    made = {"versions": versions, "commit": commit(), "code": code(), "date": date}
+    return {"device": f"{device.type}: {name}", **made}
+
+
+DECIDING = ("split", "weights", "metrics", "audit", "models", "data", "train", "methods", "bench")
+
+
+@functools.cache
+def code() -> str:
+    """12 hexadecimal digits of the hash of the modules that decide a result: another value, other code."""
+    digest = hashlib.sha256()
+    for name in DECIDING:
+        digest.update((Path(falw.__file__).parent / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @functools.cache
@@ -306,17 +349,6 @@ def commit() -> str | None:
         return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as f:
-            write(f)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _arrays(pred: Predictions) -> dict[str, np.ndarray]:
@@ -362,6 +394,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     progress: bool = False,
+    engine: Engine = IN_PROCESS,
     **changes: Any,
 ) -> list[Record]:
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
@@ -372,7 +405,7 @@ def run(
     settings = [setting] if isinstance(setting, Setting) else list(setting)
     names = parse_methods(methods)
     cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
-    return run_cells(cells, out, root=root, device=device, jobs=jobs, progress=progress)
+    return run_cells(cells, out, root=root, device=device, jobs=jobs, progress=progress, engine=engine)
 
 
 def run_cells(
@@ -383,33 +416,59 @@ def run_cells(
     device: str = "auto",
     jobs: int | None = None,
     progress: bool = False,
+    engine: Engine = IN_PROCESS,
 ) -> list[Record]:
-    """The records of the cells, in order, each run if it is not in `out`; Originals come first.
+    """The records of the cells, in order, each run if it is not in `out`; Originals come first, then the longest.
 
     jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. Data sets and splits
-    are checked before the first file is written. Raises ValueError for what does not exist or fit.
+    are checked before the first file is written. A UserWarning says so if stored records were made by other code.
+    Raises ValueError for what does not exist or fit, ChildProcessError if a worker is lost again and again.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs {jobs} is too small: give a whole number from 1 up")
-    where, place, out = Path(root) if root is not None else None, find_device(device), Path(out)
+    where, out = Path(root) if root is not None else None, Path(out)
     there = next(path for path in (out, *out.parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"records need a folder and '{there}' is a file; give another --out")
+    place = engine.place(device)
+    sizes = {}
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        check(setting.model, load_setting(setting, where, place, progress=progress)[0])
+        data = load_setting(setting, where, place, progress=progress)[0]
+        check(setting.model, data)
+        sizes[setting] = len(data.train.y)
     out.mkdir(parents=True, exist_ok=True)
 
-    jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)
-    originals = {cell.parent: cell for cell in reversed(cells) if cell.method == ORIGINAL}
-    rest = [cell for cell in cells if cell not in originals.values()]
-    records: dict[str, Record] = {}
-    with _bar(cells, progress) as bar:
+    passes = {cell.key: cell.passes(sizes[cell.setting]) for cell in cells}
+    found = ((cell, read_record(out / f"{cell.key}.json", cell)) for cell in cells)
+    records = {cell.key: record for cell, record in found if record is not None}
+    _say_if_other_code(list(records.values()), out)
+    todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
+    for lock in out.glob(".*.lock"):  # of a process that died between a file and the end of its lock
+        if (out / lock.name[1 : -len(".lock")]).exists():
+            lock.unlink(missing_ok=True)
+    if not todo:
+        return [records[cell.key] for cell in cells]
+    originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
+    rest = [cell for cell in todo if cell not in originals.values()]
+    work = functools.partial(run_cell, root=where)
+    with _bar(sum(passes[cell.key] for cell in todo), progress) as bar, engine.start(work, out, device, jobs) as each:
         for wave in (list(originals.values()), rest):
-            for cell, record in _each(functools.partial(run_cell, out=out, root=where, device=place), wave, jobs):
+            for cell, record in each(wave):
                 records[cell.key] = record
                 bar.set_postfix_str(cell.method)
-                bar.update(cell.passes)
+                bar.update(passes[cell.key])
     return [records[cell.key] for cell in cells]
+
+
+def _say_if_other_code(records: list[Record], out: Path) -> None:
+    other = [r for r in records if r.get("code") != code()]
+    if other:
+        made = ", ".join(sorted({f"{r['versions']['falw']} at {r['commit']}" for r in other}))
+        warnings.warn(
+            f"{len(other)} of {len(records)} records that were in '{out}' come from other code ({made}); they are "
+            "kept: remove them, or give another --out, to compute them again",
+            stacklevel=3,
+        )
 
 
 def parse_methods(methods: str | Sequence[str]) -> list[str]:
@@ -421,28 +480,9 @@ def parse_methods(methods: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
 
 
-def _each(work: Callable[[Cell], Record], cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, Record]]:
-    """The cells with their records as they finish: in this process, or in joblib's worker processes."""
-    if jobs == 1 or len(cells) <= 1:
-        yield from ((cell, work(cell)) for cell in cells)
-        return
-    from joblib import Parallel, delayed
-
-    # joblib replaces a worker whose memory has grown, as PyTorch's caches do, and says so; no cell is lost by it.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", module="joblib")
-    longest_first = sorted(cells, key=lambda c: -c.passes)
-    pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from pool(delayed(_with_cell)(work, cell) for cell in longest_first)
-
-
-def _with_cell(work: Callable[[Cell], Record], cell: Cell) -> tuple[Cell, Record]:
-    return cell, work(cell)
-
-
-def _bar(cells: list[Cell], progress: bool) -> Any:
+def _bar(total: float, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum(cell.passes for cell in cells)
     form = "{desc}{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}"
     return tqdm(total=total, disable=not progress, unit="epoch", bar_format=form)
 

@@ -1,14 +1,15 @@
 """The paper's tables and figures as lists of settings: what has to run for each, and how ours stands beside it.
 
-Every grid exists at two scales. "full" is the paper's: its data sets, networks, ratios and exponents. "quick" is the
-same shape, the same ratios, exponents and methods, on generated images and the small network, for a CPU.
+Every grid exists at three scales. "full" is the paper's: its data sets, networks, ratios and exponents. "local" is that
+on images that lie on disk, with a stand-in of the same size and shape for CIFAR-100. "quick" is the same shape, the
+same ratios, exponents and methods, on generated images and the small network, for a CPU.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 
 from falw import paper
 from falw.bench import ORIGINAL, Cell, Setting, cells_of
-from falw.methods import find_method
 from falw.models import create
 from falw.report import GROUPS, Row, grid, group_gaps, paired_gap, table, to_markdown
 
@@ -25,7 +25,6 @@ ALL = (*BASELINES, "falw")
 PLUGGED = {"ga": "ga+falw", "rl": "rl+falw", "sfron": "sfron+falw", "salun": "falw"}
 TAUS = ("falw-tau0", "falw-tau0.1", "falw", "falw-tau0.2", "falw-tau0.5", "falw-tau1")
 GAMMAS = (0.0, 1 / 4, 1 / 3, 1 / 2, 1.0, 3 / 2, 2.0)
-SCALES = ("quick", "full")
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,22 @@ GRIDS: dict[str, tuple[Grid, ...]] = {
 }
 
 
+# What stands for a data set that has to be downloaded: CIFAR-10 as image files; and the first 100 classes of
+# Tiny-ImageNet at 32x32, which are not CIFAR-100 and are called by their own name wherever they are shown.
+ON_DISK = {"cifar10": "folder:cifar10-jpeg", "cifar100": "folder:tin100-32"}
+SCALES: dict[str, Callable[[Grid], Grid]] = {
+    "quick": lambda g: replace(g, dataset="textures", model="tiny"),
+    "local": lambda g: replace(g, dataset=ON_DISK.get(g.dataset, g.dataset)),
+    "full": lambda g: g,
+}
+
+
 def find_grid(name: str, scale: str = "full") -> tuple[Grid, ...]:
     """The grids of a table or figure at a scale; raises ValueError naming the choice."""
     for given, known, what in ((name, GRIDS, "grid"), (scale, SCALES, "scale")):
         if given not in known:
             raise ValueError(f"unknown {what} '{given}'; choose one of: {', '.join(known)}")
-    if scale == "full":
-        return GRIDS[name]
-    return tuple(replace(g, dataset="textures", model="tiny") for g in GRIDS[name])
+    return tuple(map(SCALES[scale], GRIDS[name]))
 
 
 def settings_of(found: Grid, seeds: Sequence[int]) -> list[Setting]:
@@ -213,7 +220,7 @@ def complete(records: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """(name, scale) of every table and figure of which these records have each method on each setting."""
     found = []
     for name in GRIDS:
-        for scale in SCALES:
+        for scale in {find_grid(name, scale): scale for scale in SCALES}.values():  # two scales may be the same
             grids = find_grid(name, scale)
             wanted = [(g, where, method) for g in grids for where in g.settings for method in g.methods]
             if all(any(r["method"] == m and _belongs(r, g, *where) for r in records) for g, where, m in wanted):
@@ -230,13 +237,13 @@ SIZES = {
     "cifar100": (45_000, 100, 32),
     "tiny-imagenet": (90_000, 200, 64),
 }
+SIZES |= {there: SIZES[name] for name, there in ON_DISK.items()}
 
 
 def estimate(todo: Sequence[Cell], device: torch.device) -> dict[str, float]:
     """{"cells", "images", "seconds"} of cells on one process: images that pass through a network in training.
 
-    An epoch counts as every training image, a method on one part as its share. Seconds come from a few steps of each
-    network, timed now; the statistics of FaLW, taken before every step, count a third of a training pass an image.
+    Seconds come from a few steps of each network, timed now.
     """
     images, seconds = 0.0, 0.0
     rates: dict[tuple[str, str], float] = {}
@@ -245,21 +252,10 @@ def estimate(todo: Sequence[Cell], device: torch.device) -> dict[str, float]:
         place = cell.setting.dataset, cell.setting.model
         if place not in rates:
             rates[place] = _seconds_an_image(*place, device)
-        own = _images(cell)
+        n = SIZES[cell.setting.dataset][0]
+        own = n * cell.passes(n)
         images, seconds = images + own, seconds + own * rates[place]
     return {"cells": len(todo), "images": images, "seconds": seconds}
-
-
-def _images(cell: Cell) -> float:
-    n, ratio = SIZES[cell.setting.dataset][0], cell.setting.ratio
-    if cell.method == ORIGINAL:
-        return float(cell.recipe.epochs * n)
-    row = find_method(cell.method)
-    share = {"retain": 1 - ratio, "forget": ratio}.get(row.batches, 1.0)
-    statistics = 0.0
-    if row.weight is not None and row.batches != "alternate":
-        statistics = n / 9 / (3 * cell.config.batch_size)  # about a tenth of the images is held out
-    return cell.config.epochs * n * share * (1 + statistics)
 
 
 def _seconds_an_image(dataset: str, model: str, device: torch.device) -> float:

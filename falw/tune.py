@@ -25,13 +25,12 @@ from falw.bench import (
     Setting,
     cells_of,
     conditions,
-    find_device,
     parse_methods,
     read_predictions,
     run_cells,
     tuned,
-    write_whole,
 )
+from falw.engines import find_device, write_whole
 from falw.metrics import Predictions, Scores, accuracy, gap
 
 # Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.

@@ -1,12 +1,16 @@
 """The paper's tables as settings, against the printed rows; ours beside the paper's, on records made by hand."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from falw import bench, grids, paper
+from falw import engines, grids, paper
 from falw.bench import Setting, cells_of
 from falw.grids import GRIDS, beside_paper, cells, complete, estimate, find_grid, rank_correlation, settings_of
 
@@ -32,6 +36,31 @@ def test_the_quick_scale_has_the_same_shape_on_generated_images():
             assert quick == replace(full, dataset="textures", model="tiny")
 
 
+def test_the_local_scale_is_the_papers_on_files_of_the_same_size_and_shape():
+    for name in GRIDS:
+        for local, full in zip(find_grid(name, "local"), find_grid(name), strict=True):
+            assert replace(local, dataset=full.dataset) == full
+            assert grids.SIZES[local.dataset] == grids.SIZES[full.dataset]
+            assert local.dataset in ("folder:cifar10-jpeg", "folder:tin100-32", "tiny-imagenet")
+
+
+def test_the_tables_for_a_gpu_can_be_looked_at_without_one(tmp_path):
+    given = [f"BIN={Path(sys.executable).parent}", "READY=", "DRY=1", f"DATA={tmp_path}"]
+    root = Path(__file__).resolve().parent.parent
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    made = subprocess.run(["make", "gpu-tables", *given], cwd=root, env=clean, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    lines = made.stdout.splitlines()
+    titles = [line for line in lines if line in GRIDS]
+    assert sorted(titles) == sorted(name for name, found in GRIDS.items() if name.startswith("table"))
+    assert sum(" cells, " in line for line in lines) == sum("images in training, about" in line for line in lines) == 8
+    assert names_of(tmp_path) == []
+
+
+def names_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_cells_share_originals_and_retrains_and_vary_the_images_with_the_seed():
     found = cells("table8", "quick", [0, 1])
     assert len({cell.key for cell in found}) == len(found)
@@ -45,7 +74,7 @@ def test_cells_share_originals_and_retrains_and_vary_the_images_with_the_seed():
     "name, scale, message",
     [
         ("table9", "quick", "unknown grid 'table9'; choose one of: table1, table2"),
-        ("table2", "half", "unknown scale 'half'; choose one of: quick, full"),
+        ("table2", "half", "unknown scale 'half'; choose one of: quick, local, full"),
     ],
 )
 def test_what_is_not_there_is_named(name, scale, message):
@@ -124,6 +153,8 @@ def test_complete_names_what_every_method_and_setting_is_there_for():
     own = records_of("table3", seeds=[0])
     assert complete(own) == [("table3", "quick")]
     assert complete([r for r in own if (r["method"], r["setting"]["gamma"]) != ("falw", 2.0)]) == []
+    same = [record(cell, 50.0) for cell in cells("table5", "full", [0])]  # Tiny-ImageNet is on disk in any case
+    assert complete(same) == [("table5", "full")]
 
 
 def test_an_estimate_counts_images_by_hand(monkeypatch):
@@ -146,4 +177,4 @@ def test_an_estimate_counts_images_by_hand(monkeypatch):
 
 
 def test_the_time_of_a_step_is_measured():
-    assert 1e-6 < grids._seconds_an_image("textures", "tiny", bench.find_device("cpu")) < 1
+    assert 1e-6 < grids._seconds_an_image("textures", "tiny", engines.find_device("cpu")) < 1

@@ -14,8 +14,8 @@ import falw
 HEAVY = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "ray")
 PACKAGE = Path(falw.__file__).parent
 PIPELINE = [
-    *["split", "weights", "metrics", "audit", "models", "data", "train", "methods", "bench", "report", "tune"],
-    *["paper", "grids", "verdict", "plots", "widgets", "__main__"],
+    *["split", "weights", "metrics", "audit", "models", "data", "train", "methods"],
+    *["engines", "bench", "report", "tune", "paper", "grids", "verdict", "plots", "widgets", "__main__"],
 ]
 
 

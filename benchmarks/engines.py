@@ -1,0 +1,75 @@
+"""How much two workers gain over one on 16 equal cells: joblib's processes, and actors on a Ray cluster of two nodes.
+
+Run by hand: OMP_NUM_THREADS=1 python benchmarks/engines.py [repeats] [epochs]. All are timed in turns, with workers and
+data warm, from the first cell sent to the last record written; a ratio is one worker's seconds over those of two.
+"""
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from falw.bench import Cell, Setting, cells_of, run_cell
+from falw.engines import IN_PROCESS, Engine, OnCluster
+
+SMALL = {"size": 16, "classes": 10, "per_class": 60}
+
+
+def sixteen(epochs: int) -> list[Cell]:
+    """One method, 16 seeds: as much work in each."""
+    settings = [Setting("textures", seed=seed, **SMALL) for seed in range(16)]
+    return [cells_of(setting, ["rl"], epochs, epochs=epochs)[-1] for setting in settings]
+
+
+def seconds(engine: Engine, jobs: int, cells: list[Cell]) -> float:
+    """From the first cell sent to the last record written, after a cell for every worker to warm up on."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        with engine.start(functools.partial(run_cell, root=None), out, "cpu", jobs) as each:
+            list(each([cells_of(Setting("textures", seed=100 + k, **SMALL), ["rl"], 1)[-1] for k in range(jobs)]))
+            start = time.perf_counter()
+            assert len(list(each(cells))) == len(cells)
+            return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[str]:
+    """The address of a cluster of two nodes on this machine, one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    cluster.add_node(**node)
+    cluster.wait_for_nodes()
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def main(repeats: int = 3, epochs: int = 20) -> None:
+    """Print the table."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cells = sixteen(epochs)
+    with two_nodes() as address:
+        engines = {"in-process": IN_PROCESS, "ray, two nodes": OnCluster(address)}
+        runs = [
+            {(name, jobs): seconds(engine, jobs, cells) for name, engine in engines.items() for jobs in (1, 2)}
+            for _ in range(repeats)
+        ]
+    for name in engines:
+        one, two = (statistics.median(run[name, jobs] for run in runs) for jobs in (1, 2))
+        ratio = statistics.median(run[name, 1] / run[name, 2] for run in runs)
+        print(f"{name:16} 1 worker {one:6.1f} s   2 workers {two:6.1f} s   {ratio:5.2f} x")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -1,0 +1,297 @@
+"""Engines: what runs cells, here or on the machines of a Ray cluster. Whichever it is, files and numbers are the same.
+
+An engine is given `work(cell, out=folder, device=device)`, which leaves files named after the cell's `key` and the
+`parent` it starts from. It knows no more of cells than these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import socket
+import tempfile
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch  # an actor that only waits for its first cell does without
+
+Each = Callable[[Sequence[Any]], Iterator[tuple[Any, dict]]]  # cells -> cells with their records, as they finish
+Files = dict[str, bytes]  # what a cell leaves behind, by name
+TRIES = 4  # how often a cell is begun on a cluster: it is lost with its worker or its machine
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device '{name}'; choose one of: auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: PyTorch sees no GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as f:
+            write(f)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class InProcess:
+    """Cells in this process, or in joblib's worker processes on this machine."""
+
+    place = staticmethod(find_device)
+
+    @contextlib.contextmanager
+    def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
+        """A function that runs cells and yields their records."""
+        place = find_device(device)
+        jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)
+        yield functools.partial(self._each, functools.partial(work, out=out, device=place), jobs)
+
+    def _each(self, work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
+        """First what no other process is at, then what one was at, which it may have finished by then."""
+        left = []
+        for cell, record in _in_order(functools.partial(work, wait=False), jobs, cells):
+            if record is None:
+                left.append(cell)
+            else:
+                yield cell, record
+        yield from _in_order(work, jobs, left)
+
+
+def _in_order(work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    if jobs == 1 or len(cells) <= 1:
+        yield from ((cell, work(cell)) for cell in cells)
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    # joblib replaces a worker whose memory has grown, as PyTorch's caches do, and says so; no cell is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", module="joblib")
+    pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    try:
+        yield from pool(delayed(_with_cell)(work, cell) for cell in cells)
+    except TerminatedWorkerError:
+        raise ChildProcessError(
+            "a worker process was killed (too little memory?); the same command goes on from here, with fewer --jobs"
+        ) from None
+
+
+def _with_cell(work: Callable[..., Any], cell: Any) -> tuple[Any, Any]:
+    return cell, work(cell)
+
+
+@dataclass(frozen=True)
+class OnCluster:
+    """Cells on the machines of a Ray cluster, or in workers of Ray on this machine if there is no address.
+
+    gpus_per_cell: the share of a GPU that a cell gets, 1/4 for four cells at a time on each; None is a whole one where
+    the cluster has GPUs and they are wanted. Files come back to this machine.
+    """
+
+    address: str | None = None
+    gpus_per_cell: float | None = None
+
+    def place(self, device: str) -> torch.device:
+        """Where this machine, which need not have a GPU, keeps the data that it checks."""
+        import torch
+
+        return torch.device("cpu")
+
+    @contextlib.contextmanager
+    def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
+        """A function that runs cells and yields their records."""
+        with connected(self.address) as resources:
+            wanted = {"auto": "cuda" if resources.get("GPU") else "cpu"}.get(device, device)
+            share = float(wanted == "cuda") if self.gpus_per_cell is None else self.gpus_per_cell
+            with contextlib.closing(Pool(functools.partial(work, device=wanted), share, jobs)) as pool:
+                yield functools.partial(self._each, pool, out)
+
+    def _each(self, pool: Pool, out: Path, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
+        for cell, files in pool.each(cells, out):
+            for name in sorted(files, key=lambda name: name.endswith(".json")):  # last: with it the cell is done
+                write_whole(out / name, lambda f, content=files[name]: f.write(content))
+            yield cell, json.loads(files[f"{cell.key}.json"])
+
+
+Engine = InProcess | OnCluster
+IN_PROCESS = InProcess()
+
+
+def find_engine(name: str = "inprocess", address: str | None = None, gpus_per_cell: float | None = None) -> Engine:
+    """The engine of a name; raises ValueError naming the choice, and for what only a cluster has."""
+    if name not in ("inprocess", "ray"):
+        raise ValueError(f"unknown engine '{name}'; choose one of: inprocess, ray")
+    if gpus_per_cell is not None and not gpus_per_cell >= 0:
+        raise ValueError(f"{gpus_per_cell:g} GPUs a cell: give 0, a share like 0.25, or a whole number")
+    if name == "ray":
+        return OnCluster(address, gpus_per_cell)
+    if address is not None or gpus_per_cell is not None:
+        raise ValueError("an address and GPUs a cell are for a cluster: add --engine ray")
+    return IN_PROCESS
+
+
+# Ray
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[dict[str, float]]:
+    """The resources of the cluster at an address; of one on this machine, made for the purpose, if there is none.
+
+    Raises ValueError if Ray is not installed and ConnectionError if nothing answers at the address.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("engine 'ray' needs Ray, which is not installed: pip install 'falw[ray]'") from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for it to be sent
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            if address is not None:
+                _knock(address)
+            ray.init("local", include_dashboard=False, **quiet) if address is None else ray.init(address, **quiet)
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"no Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens there; Ray would try again for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+
+
+def slots(resources: dict[str, float], gpus_per_cell: float = 0.0) -> int:
+    """How many cells run at a time: one a CPU, or as many as have their share of a GPU. Raises ValueError for none."""
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    found = int(min(cpus, gpus / gpus_per_cell + 1e-9) if gpus_per_cell else cpus)
+    if found < 1:
+        raise ValueError(f"a cluster of {cpus:g} CPUs and {gpus:g} GPUs has no slot of {gpus_per_cell:g} GPUs")
+    return found
+
+
+class Slot:
+    """An actor: runs one cell at a time in a folder of its own."""
+
+    def __init__(self, work: Callable[..., Any]):
+        self.work, self.folder = work, Path(tempfile.mkdtemp(prefix="falw-"))
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ready(self) -> None:
+        """Answers once the actor runs, or runs again."""
+
+    def run(self, cell: Any, parent: list) -> Files:
+        """What the cell leaves. `parent` holds a reference to the file it starts from, or nothing if it makes it."""
+        import ray
+
+        start = self.folder / parent_file(cell)
+        if parent and not start.exists():
+            start.write_bytes(ray.get(parent[0]))
+        self.work(cell, out=self.folder)
+        left = [path for path in self.folder.iterdir() if path.stem == cell.key or (path == start and not parent)]
+        files = {path.name: path.read_bytes() for path in left}
+        for path in left:
+            if path != start:
+                path.unlink()
+        return files
+
+
+def parent_file(cell: Any) -> str:
+    """The file of the Original that a cell starts from."""
+    return f"original-{cell.parent}.pt"
+
+
+class Pool:
+    """The slots of the connected cluster, at most `most` of them, each running `work(cell, out=folder)`."""
+
+    def __init__(self, work: Callable[..., Any], gpus_per_cell: float = 0.0, most: int | None = None):
+        import ray
+
+        count = slots(ray.cluster_resources(), gpus_per_cell)
+        actor = ray.remote(num_cpus=1, num_gpus=gpus_per_cell, max_restarts=-1)(Slot)
+        self.actors: list[Any] = [actor.remote(work) for _ in range(min(count, most or count))]
+        self.parents: dict[str, Any] = {}
+
+    def each(self, cells: Sequence[Any], folder: Path) -> Iterator[tuple[Any, Files]]:
+        """The cells with their files as they finish, begun in their order; parents are read from `folder`.
+
+        A cell whose worker or machine is lost is begun again in another slot, before all others, and the lost slot
+        comes back when there is room for it. Raises what `work` raises, and at the end ChildProcessError if a cell was
+        lost TRIES times.
+        """
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        queue, tries = deque(cells), Counter[str]()
+        free: list[Any] = []
+        lost: list[Any] = []
+        # What every slot is at: a cell, or coming up. A call is never repeated by Ray, as it would wait for its slot.
+        busy = {self._ready(actor): (actor, None) for actor in self.actors}
+        while queue or any(cell for _, cell in busy.values()):
+            while queue and free:
+                actor, cell = free.pop(), queue.popleft()
+                tries[cell.key] += 1
+                busy[actor.run.remote(cell, self._parent(cell, folder))] = actor, cell
+            done = ray.wait(list(busy))[0][0]
+            actor, cell = busy.pop(done)
+            try:
+                files = ray.get(done)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                if cell is None:
+                    raise ChildProcessError(f"a slot does not come up: {str(error).splitlines()[-1]}") from None
+                busy[self._ready(actor)] = actor, None
+                (queue.appendleft if tries[cell.key] < TRIES else lost.append)(cell)
+                continue
+            free.append(actor)
+            if cell is not None:
+                yield cell, files
+        if lost:
+            names = ", ".join(cell.key for cell in lost)
+            raise ChildProcessError(
+                f"{names}: worker lost {TRIES} times (too little memory?); all other cells are done"
+            )
+
+    def _ready(self, actor: Any) -> Any:
+        return actor.ready.options(max_task_retries=-1).remote()
+
+    def _parent(self, cell: Any, folder: Path) -> list:
+        path = folder / parent_file(cell)
+        if cell.parent not in self.parents and path.exists():
+            import ray
+
+            self.parents[cell.parent] = ray.put(path.read_bytes())
+        return [self.parents[cell.parent]] if cell.parent in self.parents else []
+
+    def close(self) -> None:
+        """End the actors; one that is not there now gets no time to clean up."""
+        import ray
+
+        ray.wait([actor.close.remote() for actor in self.actors], num_returns=len(self.actors), timeout=2)
+        for actor in self.actors:
+            ray.kill(actor)

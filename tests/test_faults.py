@@ -1,0 +1,229 @@
+"""Processes that are killed, and processes that work on one folder: nothing is lost, nothing is done twice."""
+
+import functools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from falw import bench, engines
+from falw.bench import Setting, cells_of, run_cells
+
+SMALL = {"size": 8, "classes": 4, "per_class": 12}
+CELLS = [
+    cell
+    for seed in (0, 1)
+    for gamma in (0.0, 1.0)
+    for cell in cells_of(Setting("textures", gamma=gamma, seed=seed, **SMALL), ["rl", "ga", "salun"], 1, epochs=1)
+]
+HERE = functools.partial(run_cells, device="cpu", jobs=1)
+
+# A clean process that has everything imported forks each process of these tests.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["falw.bench", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
+
+
+def started(function, *args):
+    process = context.Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def content(folder):
+    """What the files of a folder say, the time aside; every name in it, so that nothing may be left over."""
+    found = {}
+    for path in folder.iterdir():
+        if path.suffix == ".json":
+            record = json.loads(path.read_text())
+            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date")}
+        elif path.suffix == ".npz":
+            found[path.name] = {k: v.tobytes() for k, v in np.load(path).items()}
+        elif path.suffix == ".pt":
+            stored = torch.load(path, weights_only=True)["weights"]
+            found[path.name] = {k: v.numpy().tobytes() for k, v in stored.items()}
+        else:
+            found[path.name] = None
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an uninterrupted run leaves, and the seconds until its first record and its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    started(time.time).join()  # the server imports now
+    start = time.time()
+    process = started(HERE, CELLS, folder)
+    process.join()
+    assert process.exitcode == 0
+    written = sorted(path.stat().st_mtime for path in folder.glob("*.json"))
+    return content(folder), (written[0] - start, written[-1] - start)
+
+
+# Killed at a random moment
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, seed, tmp_path):
+    expected, (first, last) = whole
+    draw, kills, stopped_at = random.Random(seed), 0, set()
+    folder = tmp_path / "0"
+    for turn in range(60):
+        process = started(HERE, CELLS, folder)
+        process.join(draw.uniform(first / 2, first + last / 4))
+        if process.is_alive():
+            process.kill()
+            kills += 1
+            stopped_at.add(len(list(folder.glob("*.json"))))
+        process.join()
+        if kills == 15:
+            break
+        if len(list(folder.glob("*.json"))) == len(CELLS):  # and from the start once more
+            assert content(folder) == expected
+            folder = tmp_path / str(turn + 1)
+    HERE(CELLS, folder)
+    assert content(folder) == expected
+    assert kills == 15 and len(stopped_at) > 3, "the kills came at different places"
+
+
+# Killed at a chosen moment
+
+
+def kill_in_write(at, cells, folder):
+    """Die in `write_whole`, at the file whose name ends in at[0]: with at[1] its bytes written and not renamed."""
+
+    def replace(source, target, replace=os.replace):
+        if str(target).endswith(at[0]):
+            if at[1] == "half":
+                Path(source).write_bytes(Path(source).read_bytes()[:100])
+            if at[1] == "after":
+                replace(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    engines.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
+    HERE(cells, folder)
+
+
+def kill_in(name, cells, folder):
+    """Die when bench calls the function of that name."""
+    setattr(bench, name, lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+    HERE(cells, folder)
+
+
+MOMENTS = {
+    f"{kind}, {when}": functools.partial(kill_in_write, (kind, when))
+    for kind in (".pt", ".npz", ".json")
+    for when in ("half", "whole", "after")
+} | {f"in {name}": functools.partial(kill_in, name) for name in ("train_original", "unlearn", "predict", "score")}
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tmp_path):
+    process = started(moment, CELLS, tmp_path)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    for path in tmp_path.glob("*.json"):  # what is there is whole
+        assert json.loads(path.read_text())["key"] == path.stem
+    HERE(CELLS, tmp_path)
+    assert content(tmp_path) == whole[0]
+
+
+# Two processes on one folder
+
+
+def count_and_run(log, cells, folder):
+    """Run cells and append to the log what is computed."""
+
+    def counted(cell, *args, compute=bench._compute):
+        with open(log, "a") as f:
+            f.write(f"{cell.key} {os.getpid()}\n")
+        return compute(cell, *args)
+
+    bench._compute = counted
+    HERE(cells, folder)
+
+
+def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
+    folder, log = tmp_path / "out", tmp_path / "log"
+    both = [started(count_and_run, log, CELLS, folder) for _ in range(2)]
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    computed = [line.split() for line in log.read_text().splitlines()]
+    assert Counter(key for key, _ in computed) == {cell.key: 1 for cell in CELLS}
+    assert {pid for _, pid in computed} == {str(process.pid) for process in both}
+    assert content(folder) == whole[0]
+
+
+def test_a_cell_that_another_process_is_at_is_waited_for_last(tmp_path):
+    cells, lock = CELLS[:4], tmp_path / f".{CELLS[3].key}.json.lock"
+    with FileLock(lock):
+        process = started(HERE, cells, tmp_path)
+        end = time.time() + 60
+        while len(list(tmp_path.glob("*.json"))) < 3:
+            assert time.time() < end
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert process.is_alive() and not (tmp_path / f"{cells[3].key}.json").exists()
+    process.join(60)
+    assert process.exitcode == 0 and (tmp_path / f"{cells[3].key}.json").exists() and not lock.exists()
+
+
+def hold_for_ever(lock, held):
+    with FileLock(lock):
+        held.set()
+        time.sleep(600)
+
+
+def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
+    lock, held = tmp_path / f".{CELLS[0].key}.json.lock", context.Event()
+    process = started(hold_for_ever, lock, held)
+    assert held.wait(60)
+    process.kill()
+    process.join()
+    assert lock.exists()
+    assert HERE(CELLS[:1], tmp_path)[0]["key"] == CELLS[0].key and not lock.exists()
+
+
+# Other code
+
+
+def test_records_of_other_code_are_kept_and_reported(tmp_path, monkeypatch, recwarn):
+    first = HERE(CELLS[:3], tmp_path)
+    assert {r["code"] for r in first} == {bench.code()} and not recwarn
+    monkeypatch.setattr(bench, "code", lambda: "0" * 12)
+    words = r"3 of 3 records that were in .* come from other code \(\S+ at \S+\); they are kept: remove them"
+    with pytest.warns(UserWarning, match=words):
+        assert HERE(CELLS[:4], tmp_path)[:3] == first
+
+
+def test_records_from_before_the_code_was_noted_are_reported_too(tmp_path):
+    HERE(CELLS[:2], tmp_path)
+    path = tmp_path / f"{CELLS[1].key}.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "code"}))
+    with pytest.warns(UserWarning, match="1 of 2 records"):
+        HERE(CELLS[:2], tmp_path)
+
+
+def test_the_code_is_another_when_a_deciding_module_is(tmp_path, monkeypatch):
+    package = Path(bench.falw.__file__).parent
+    assert {f"{name}.py" for name in bench.DECIDING} <= {path.name for path in package.iterdir()}
+    copy = tmp_path / "falw"
+    copy.mkdir()
+    for name in ("__init__", *bench.DECIDING, "plots"):
+        (copy / f"{name}.py").write_text((package / f"{name}.py").read_text())
+    monkeypatch.setattr(bench.falw, "__file__", str(copy / "__init__.py"))
+    assert bench.code.__wrapped__() == bench.code()
+    (copy / "plots.py").write_text("")
+    assert bench.code.__wrapped__() == bench.code()
+    (copy / "weights.py").write_text("")
+    assert bench.code.__wrapped__() != bench.code()
