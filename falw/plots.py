@@ -498,3 +498,47 @@ def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> 
         axis.set_minor_locator(NullLocator())
     ax.legend(frameon=False)
     return ax
+
+
+def critical_difference(found: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Mean ranks of methods from `report.mean_ranks`, best left; a bar joins those that cannot be told apart."""
+    ranks, width = found["ranks"], found["critical difference"]
+    bars = _indistinct(list(ranks.values()), width)
+    half = (len(ranks) + 1) // 2
+    ax = axes(ax, 6.4, 0.24 * half + 0.16 * len(bars) + 1.1)
+    low, high = 1, len(ranks)
+    depth = 0.4 * len(bars) + 0.5
+    for place, (name, rank) in enumerate(ranks.items()):
+        left = place < half
+        y = -depth - 0.6 * (place if left else len(ranks) - 1 - place)
+        x = low - 0.2 if left else high + 0.2
+        ax.plot([rank, rank, x], [0, y, y], color=colour(name) or "#777777", linewidth=1.2)
+        ax.annotate(
+            f"{name}  {rank:.1f}" if left else f"{rank:.1f}  {name}",
+            (x, y),
+            xytext=(-3 if left else 3, 0),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=8,
+        )
+    for row, (first, last) in enumerate(bars):
+        ax.plot([first - 0.05, last + 0.05], [-0.4 * (row + 1)] * 2, color="black", linewidth=3, solid_capstyle="butt")
+    ax.plot([low, low + width], [0.7, 0.7], color="black", linewidth=1.2, marker="|")
+    ax.annotate(f"critical difference {width:.1f}", (low, 0.7), xytext=(0, 5), textcoords="offset points", fontsize=8)
+    ax.spines[["left", "right", "bottom"]].set_visible(False)
+    ax.spines["top"].set_position(("data", 0))
+    ax.xaxis.set_ticks_position("top")
+    ax.set(xlim=(low - 2.4, high + 2.4), ylim=(-depth - 0.6 * half, 1.5), yticks=[], xticks=range(low, high + 1))
+    ax.spines["top"].set_bounds(low, high)
+    return ax
+
+
+def _indistinct(ranks: Sequence[float], width: float) -> list[tuple[float, float]]:
+    """The longest runs of ascending ranks that span less than `width`, as (first, last); none lies within another."""
+    runs: list[tuple[float, float]] = []
+    for first in ranks:
+        last = max(rank for rank in ranks if rank - first < width)
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs

@@ -138,6 +138,39 @@ def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
+def gap_blocks(records: list[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, float]]:
+    """{method: Avg. Gap, mean over seeds} of every setting that has all the methods: blocks for `mean_ranks`."""
+    of_setting: dict[str, dict[str, float]] = {}
+    for row in table(records):
+        if row["method"] in methods and row["gap"]["mean"] is not None:
+            of_setting.setdefault(json.dumps(row["setting"]), {})[row["method"]] = row["gap"]["mean"]
+    return [{m: found[m] for m in methods} for found in of_setting.values() if set(methods) <= set(found)]
+
+
+def mean_ranks(blocks: Sequence[dict[str, float]], confidence: float = 0.95) -> dict[str, Any]:
+    """{"ranks": {method: mean rank, 1 the smallest value}, "blocks", "p", "critical difference"} of values by method.
+
+    p is of Friedman's test that all methods rank alike. Two methods whose mean ranks are closer than Nemenyi's critical
+    difference cannot be told apart (Demšar 2006, sec. 3.2.2). Raises ValueError for fewer than two blocks or three
+    methods.
+    """
+    names = list(blocks[0]) if blocks else []
+    if len(blocks) < 2 or len(names) < 3:
+        raise ValueError(
+            f"{len(blocks)} settings of {len(names)} methods: ranks need two of the first, three of the last"
+        )
+    import numpy as np
+    from scipy import stats
+
+    n, k = len(blocks), len(names)
+    values = np.array([[block[name] for name in names] for block in blocks])
+    means = stats.rankdata(values, axis=1).mean(0)
+    width = stats.studentized_range.ppf(confidence, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n))
+    ranks = dict(sorted(zip(names, means.tolist(), strict=True), key=lambda item: item[1]))
+    p = float(stats.friedmanchisquare(*values.T).pvalue)
+    return {"ranks": ranks, "blocks": n, "p": p, "critical difference": float(width)}
+
+
 def group_gaps(records: list[dict[str, Any]]) -> list[Row]:
     """Signed distances to Retrain on the forget set, by group of classes and gamma: above 0 is under-forgetting.
 

@@ -85,3 +85,17 @@ def test_weight_curves_and_a_trajectory_draw_w_over_x():
     assert list(mean.get_xdata()) == [0.5, 0.5] and rug.get_xdata() == pytest.approx([0.3])
     assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([0, 1], [0.5, 1.5])
     assert ax.patches[0].get_extents().transformed(ax.transData.inverted()).intervalx == pytest.approx([0.3, 0.7])
+
+
+def test_methods_within_a_critical_difference_are_joined():
+    assert plots._indistinct([1.0, 1.5, 2.4, 4.0, 4.1], 1.0) == [(1.0, 1.5), (1.5, 2.4), (4.0, 4.1)]
+    assert plots._indistinct([1.0, 3.0], 1.0) == []
+    assert plots._indistinct([1.0, 1.2, 1.4], 9.0) == [(1.0, 1.4)]  # and not its parts
+
+
+def test_a_critical_difference_has_a_line_a_method_at_its_rank_and_its_width():
+    ax = plots.critical_difference({"ranks": {"a": 1.0, "b": 1.5, "c": 3.0}, "critical difference": 1.2})
+    a, b, c, bar, scale = ax.lines
+    assert [line.get_xdata()[0] for line in (a, b, c)] == [1.0, 1.5, 3.0]
+    assert list(bar.get_xdata()) == pytest.approx([0.95, 1.55]) and list(scale.get_xdata()) == pytest.approx([1, 2.2])
+    assert [t.get_text() for t in ax.texts] == ["a  1.0", "b  1.5", "3.0  c", "critical difference 1.2"]

@@ -292,3 +292,37 @@ def test_probabilities_keep_gammas_and_the_noise_floor_apart():
 def test_over_gamma_is_in_order_of_gamma_and_seed_and_keeps_zeros():
     records = [record("ft", (fa, 0, 0, 0), seed=s, gamma=g) for fa, s, g in ((7, 1, 2), (0, 0, 2), (5, 2, 0.5))]
     assert list(report.over_gamma(records, lambda r: r["scores"]["fa"]).items()) == [(0.5, [5]), (2.0, [0, 7])]
+
+
+def test_mean_ranks_by_hand():
+    # ranks a 1, 1, 2, 1; b 2, 2, 1, 2; c 3 everywhere: means 1.25, 1.75, 3
+    blocks = [{"a": 1, "b": 2, "c": 9}, {"a": 3, "b": 4, "c": 5}, {"a": 2, "b": 1, "c": 3}, {"a": 0, "b": 1, "c": 2}]
+    found = report.mean_ranks(blocks)
+    assert found["ranks"] == {"a": 1.25, "b": 1.75, "c": 3} and list(found["ranks"]) == ["a", "b", "c"]
+    # Demšar's table 5 has q = 2.343 for three methods at 0.05
+    assert found["critical difference"] == pytest.approx(2.343 * (3 * 4 / (6 * 4)) ** 0.5, abs=1e-3)
+    # Friedman: 12 n / (k (k + 1)) * (sum of squared means - k (k + 1)^2 / 4) = 4 * (1.25^2 + 1.75^2 + 9 - 12) = 6.5
+    assert found["p"] == pytest.approx(math.exp(-6.5 / 2)) and found["blocks"] == 4
+    ties = report.mean_ranks([{"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}])
+    assert ties["ranks"] == {"a": 1.25, "b": 1.75, "c": 3}
+
+
+@pytest.mark.parametrize("blocks", [[], [{"a": 1, "b": 2, "c": 3}], [{"a": 1, "b": 2}] * 3])
+def test_too_few_to_rank_is_refused(blocks):
+    with pytest.raises(ValueError, match=f"{len(blocks)} settings of .* methods: ranks need"):
+        report.mean_ranks(blocks)
+
+
+def test_blocks_are_settings_with_every_method_and_means_over_their_seeds():
+    records = [
+        record(m, (fa, 99, 60, 100 - fa), seed=s, gamma=g)
+        for g in (0.0, 1.0)
+        for s, shift in ((0, 0.0), (1, 8.0))
+        for m, fa in (("retrain", 50.0), ("rl", 54.0 + shift), ("ga", 58.0))
+    ]
+    # FA and MIA differ by 4 (or 12) and 8 points: the gaps of rl are 2 and 6 over four scores, that of ga 4
+    blocks = report.gap_blocks(records, ["ga", "rl"])
+    assert blocks == [{"ga": 4.0, "rl": 4.0}] * 2
+    assert report.gap_blocks(records[:-1], ["ga", "rl"]) == blocks  # a seed less, and it is still there
+    gone = [r for r in records if (r["method"], r["setting"]["gamma"]) != ("ga", 1.0)]
+    assert report.gap_blocks(gone, ["ga", "rl"]) == blocks[:1]
