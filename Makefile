@@ -96,8 +96,8 @@ gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32
 		$(BIN)/python -m falw bench $$table --scale local --seeds 3 --root $(DATA) --out results/gpu \
 		$(if $(DRY),--dry-run,--device cuda); done
 
-bench: $(READY)  ## speed measurements, each a ratio within one run
-	for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
+bench: $(READY)  ## speed measurements, each a ratio within one run; they are written to results/bench/
+	for script in loop audit engines; do echo "$$script"; $(BIN)/python benchmarks/$$script.py; done
 
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all

@@ -1,20 +1,18 @@
 """How much faster the fast path of the audit is than scikit-learn's SVC, and by how much their scores differ.
 
-Run by hand: OMP_NUM_THREADS=1 python benchmarks/audit.py [repeats] [points]. Both are timed in this process, in turns,
-on the points that train the attacker (20,000, half members) and 4,500 forgotten images. Times are medians, from
+Run by hand: python benchmarks/audit.py [repeats] [points]. Both are timed in this process, in turns,
+on the points that train the attacker (10,000, half members) and 4,500 forgotten images. Times are medians, from
 predictions to score.
 """
-# ruff: noqa: T201
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import time
 
-import sklearn
 import torch
+from common import device, store
 
 from falw.audit import FEATURES, svc_mia
 from falw.metrics import Part, Predictions
@@ -44,28 +42,31 @@ def timed(pred: Predictions, feature: str, fast: bool) -> tuple[float, float]:
     return score, time.perf_counter() - start
 
 
-def compare(pred: Predictions, feature: str, repeats: int) -> str:
-    """One line: both scores' median seconds, the ratio, the score and the difference."""
+def compare(pred: Predictions, feature: str, repeats: int) -> dict[str, float]:
+    """Median seconds of both, their ratio, the score and the difference."""
     runs = [(timed(pred, feature, fast=False), timed(pred, feature, fast=True)) for _ in range(repeats)]
     exact, fast = (statistics.median(run[k][1] for run in runs) for k in (0, 1))
     score, difference = runs[0][0][0], runs[0][1][0] - runs[0][0][0]
-    return f"{exact:8.2f} s {fast:8.3f} s {exact / fast:7.0f} x {score:9.2f} {difference:+11.3f}"
+    return {
+        "exact, s": exact,
+        "fast, s": fast,
+        "exact / fast": exact / fast,
+        "score": score,
+        "fast - exact": difference,
+    }
 
 
-def main(repeats: int = 3, points: int = 20_000) -> None:
-    """Print the table."""
-    print(
-        f"{points} points, median of {repeats}; torch {torch.__version__}, scikit-learn {sklearn.__version__}", end=""
-    )
-    print(f", Python {platform.python_version()}, {torch.get_num_threads()} thread(s)")
+def main(repeats: int = 1, points: int = 10_000) -> None:
+    """Measure, print, store."""
+    place, rows = device(), []
     for name, (classes, members, others, forget) in CASES.items():
         n = points // 2
         parts = [draw(k, classes, *m, seed) for seed, (k, m) in enumerate([(4500, forget), (n, members), (n, others)])]
         pred = Predictions(parts[0], parts[1], parts[0], parts[2])
-        print(f"\n{name:26}{'exact':>8}{'fast':>11}{'ratio':>10}{'score':>11}{'difference':>12}")
         for feature in FEATURES:
             if feature != "prob":
-                print(f"  {feature:22}{compare(pred, feature, repeats)}", flush=True)
+                rows.append({"what": f"{name}, {feature}", "points": points, **compare(pred, feature, repeats)})
+    store("audit", rows, place)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """How much two workers gain over one on 16 equal cells: joblib's processes, and actors on a Ray cluster of two nodes.
 
-Run by hand: OMP_NUM_THREADS=1 python benchmarks/engines.py [repeats] [epochs]. All are timed in turns, with workers and
+Run by hand: python benchmarks/engines.py [repeats] [epochs]. All are timed in turns, with workers and
 data warm, from the first cell sent to the last record written; a ratio is one worker's seconds over those of two.
 """
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -16,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from common import device, store
 
 from falw.bench import Cell, Setting, cells_of, run_cell
 from falw.engines import IN_PROCESS, Engine, OnCluster
@@ -55,8 +56,9 @@ def two_nodes() -> Iterator[str]:
         cluster.shutdown()
 
 
-def main(repeats: int = 3, epochs: int = 20) -> None:
-    """Print the table."""
+def main(repeats: int = 1, epochs: int = 5) -> None:
+    """Measure, print, store."""
+    place = device()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cells = sixteen(epochs)
     with two_nodes() as address:
@@ -65,10 +67,16 @@ def main(repeats: int = 3, epochs: int = 20) -> None:
             {(name, jobs): seconds(engine, jobs, cells) for name, engine in engines.items() for jobs in (1, 2)}
             for _ in range(repeats)
         ]
-    for name in engines:
-        one, two = (statistics.median(run[name, jobs] for run in runs) for jobs in (1, 2))
-        ratio = statistics.median(run[name, 1] / run[name, 2] for run in runs)
-        print(f"{name:16} 1 worker {one:6.1f} s   2 workers {two:6.1f} s   {ratio:5.2f} x")
+    rows = [
+        {
+            "what": f"16 equal cells, {name}",
+            "1 worker, s": statistics.median(run[name, 1] for run in runs),
+            "2 workers, s": statistics.median(run[name, 2] for run in runs),
+            "1 / 2": statistics.median(run[name, 1] / run[name, 2] for run in runs),
+        }
+        for name in engines
+    ]
+    store("engines", rows, place)
 
 
 if __name__ == "__main__":

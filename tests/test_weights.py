@@ -191,7 +191,8 @@ X, Y = (
     torch.tensor([0, 1, 0, 0, 1, 1, 0]),
 )
 COUNTS, ALL = torch.tensor([9, 3]), list(range(7))
-ROLLING = [ALL, [4, 5, 6, 0], [1, 2, 3, 4], [5, 6, 0, 1], [2, 3, 4, 5], [6, 0, 1, 2]]
+NEXT = [ALL, [4, 5, 6, 0], [1, 2, 3, 4], [5, 6, 0, 1], [2, 3, 4, 5], [6, 0, 1, 2]]
+ROLLING = [images for four in NEXT for images in [four, *[[]] * 7]]  # every eighth step the next four
 SCHEDULES = {
     1: [ALL] * 6,
     3: [ALL, [], []] * 2,
@@ -231,8 +232,9 @@ def test_defaults_of_the_callable():
     own = np.array([2 / 3, 5 / 6, 6 / 7])
     expected = bent(math.tanh((0.8 - own.mean()) / own.std(ddof=1)), 1 / 2**0.15)
     assert weight(doubles(0.8), torch.tensor([1])).item() == pytest.approx(expected, abs=1e-6)
-    rolling = FaLW((X.repeat(20, 1, 1, 1), Y.repeat(20)), COUNTS, refresh="rolling")
-    assert [len(shown_by(rolling, model, 0)) for _ in range(3)] == [140, 64, 64]
+    for n, chunk in ((560, 512), (70, 70)):  # 512 at a time, or all there are
+        rolling = FaLW((X.repeat(n // 7, 1, 1, 1), Y.repeat(n // 7)), COUNTS, refresh="rolling")
+        assert [len(shown_by(rolling, model, 0)) for _ in range(10)] == [n, *[0] * 7, chunk, 0]
     for options, std in (({}, 1e-3), ({"floor": 0.6}, 0.6)):
         one_image = FaLW((X[:1], Y[:1]), COUNTS, **options)
         shown_by(one_image, model, 0)
