@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from falw.bench import conditions
-from falw.engines import find_device, write_whole
+from falw.engines import find_device
+from falw.files import write_whole
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 

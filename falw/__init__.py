@@ -28,6 +28,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
+    "files": [],
     "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
@@ -40,7 +41,7 @@ _HOME = {
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "models": ["MODELS", "Normalize", "Network", "create", "reset"],
     "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
-    "train": ["Config", "Objective", "fit", "train_original", "predict", "features"],
+    "train": ["Config", "Checkpoint", "Objective", "fit", "train_original", "predict", "features"],
     "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
     "engines": ["InProcess", "OnCluster"],
     "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import time
@@ -29,12 +28,13 @@ from torch import nn
 import falw
 from falw.audit import audit
 from falw.data import Dataset, load_dataset
-from falw.engines import IN_PROCESS, Engine, write_whole
+from falw.engines import IN_PROCESS, Engine
+from falw.files import load_tensors, save_tensors, set_aside, write_whole
 from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Config, predict, train_original
+from falw.train import Checkpoint, Config, predict, train_original
 
 Record = dict[str, Any]  # what a cell's JSON file holds
 
@@ -207,22 +207,34 @@ def original_of(cell: Cell, data: Dataset, out: Path) -> tuple[nn.Module, float]
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
     with _alone(path):
-        if path.exists():
-            try:
-                stored = torch.load(path, map_location="cpu", weights_only=True)
-                model.load_state_dict(stored["weights"])
-                # In the layout in which `fit` leaves it: other kernels would change the last digits.
-                model.to(data.train.x.device).to(memory_format=torch.channels_last)
-                return model.eval(), stored["seconds"]
-            except Exception as error:  # whatever is wrong with it, it can be trained again
-                _set_aside(path, str(error).splitlines()[0])
+        stored = load_tensors(path)
+        if stored is not None:
+            model.load_state_dict(stored["weights"])
+            # In the layout in which `fit` leaves it: other kernels would change the last digits.
+            model.to(data.train.x.device).to(memory_format=torch.channels_last)
+            return model.eval(), stored["seconds"]
         split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
-        start = time.perf_counter()
-        train_original(model, data, split, cell.recipe)
-        seconds = time.perf_counter() - start
-        weights = {k: v.cpu() for k, v in model.state_dict().items()}
-        write_whole(path, lambda f: torch.save({"weights": weights, "seconds": seconds}, f))
+        with _checkpoint(path) as checkpoint:
+            train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
+            seconds = _seconds(checkpoint, data.train.x.device)
+            weights = {k: v.cpu() for k, v in model.state_dict().items()}
+            save_tensors({"weights": weights, "seconds": seconds}, path)
     return model, seconds
+
+
+@contextlib.contextmanager
+def _checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """A checkpoint of the run that makes the file at `path`, gone when that is there. Other code starts afresh."""
+    checkpoint = Checkpoint(path.with_name(f".{path.stem}.checkpoint"), f"{path.stem} by {code()}")
+    yield checkpoint
+    checkpoint.path.unlink(missing_ok=True)
+
+
+def _seconds(checkpoint: Checkpoint, device: torch.device) -> float:
+    """How long the run took, with what earlier processes put into it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return checkpoint.seconds + time.perf_counter() - checkpoint.start
 
 
 @contextlib.contextmanager
@@ -264,31 +276,30 @@ def run_cell(
 
 def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device) -> Record:
     data, split = load_setting(cell.setting, root, device)
-    threads, seconds = torch.get_num_threads(), 0.0
+    path, threads, seconds = out / f"{cell.key}.json", torch.get_num_threads(), 0.0
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     _warm_up(device)
-    try:
-        model, seconds = original_of(cell, data, out)
-        if cell.method != ORIGINAL:
-            start = time.perf_counter()
-            model = unlearn(cell.method, model, data, split, cell.config)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds = time.perf_counter() - start
-        found = _found(predict(model, data, split), split, out / f"{cell.key}.npz")
-    except FloatingPointError as error:
-        found = {"scores": None, "failed": str(error)}
-    finally:
-        torch.set_num_threads(threads)
-    record = {
-        "key": cell.key,
-        **json.loads(json.dumps(asdict(cell))),
-        **found,
-        "forget_counts": split.forget_counts.tolist(),
-        "seconds": round(seconds, 3),
-        **conditions(device),
-    }
-    write_whole(out / f"{cell.key}.json", lambda f: f.write(json.dumps(record, indent=1).encode()))
+    with _checkpoint(path) as checkpoint:
+        try:
+            model, seconds = original_of(cell, data, out)
+            if cell.method != ORIGINAL:
+                checkpoint.start = time.perf_counter()
+                model = unlearn(cell.method, model, data, split, cell.config, checkpoint=checkpoint)
+                seconds = _seconds(checkpoint, device)
+            found = _found(predict(model, data, split), split, path.with_suffix(".npz"))
+        except FloatingPointError as error:
+            found = {"scores": None, "failed": str(error)}
+        finally:
+            torch.set_num_threads(threads)
+        record = {
+            "key": cell.key,
+            **json.loads(json.dumps(asdict(cell))),
+            **found,
+            "forget_counts": split.forget_counts.tolist(),
+            "seconds": round(seconds, 3),
+            **conditions(device),
+        }
+        write_whole(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
     return record
 
 
@@ -372,16 +383,9 @@ def read_record(path: Path, cell: Cell | None = None) -> Record | None:
         if record["key"] != path.stem or (cell and record["key"] != cell.key) or "scores" not in record:
             raise ValueError("it describes another cell")
     except (ValueError, KeyError, TypeError) as error:
-        _set_aside(path, str(error))
+        set_aside(path, str(error))
         return None
     return record
-
-
-def _set_aside(path: Path, reason: str) -> None:
-    """Rename a file that cannot be used, with a warning: it may still tell what went wrong."""
-    aside = path.with_suffix(".unreadable")
-    warnings.warn(f"{path.name} cannot be used ({reason}); set aside as {aside.name}", stacklevel=3)
-    os.replace(path, aside)
 
 
 def run(

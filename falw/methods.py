@@ -26,6 +26,7 @@ from falw.split import Split
 from falw.train import (
     LABELS,
     Batch,
+    Checkpoint,
     Config,
     Objective,
     Weight,
@@ -471,6 +472,7 @@ def unlearn(
     split: Split,
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
     """Unlearn split.forget from `original` and return a new model in eval mode; `original` is left as it was.
 
@@ -487,7 +489,7 @@ def unlearn(
         reset(model, config.seed)
     if row.widen:
         widen_head(model, config.seed)
-    fit(model, data, split, row.objective(task), config, on_epoch)
+    fit(model, data, split, row.objective(task), config, on_epoch, checkpoint)
     if row.widen and not row.keep_extra:
         narrow_head(model)
     return model.eval()

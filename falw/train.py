@@ -9,14 +9,17 @@ epoch starts, so a run can be resumed without a stored generator and draws the s
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from falw.data import Dataset, Images, augment
+from falw.files import load_tensors, save_tensors
 from falw.metrics import Part, Predictions
 from falw.split import Split
 from falw.weights import probabilities
@@ -108,7 +111,10 @@ class Batch(NamedTuple):
 
 
 class Weight(Protocol):
-    """A weight per forgotten sample; `update` is called before each step that has forgotten samples."""
+    """A weight per forgotten sample; `update` is called before each step that has forgotten samples.
+
+    One that remembers anything between steps has `state_dict` and `load_state_dict` as well, for checkpoints.
+    """
 
     def update(self, model: Any, epoch: int) -> None: ...
     def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor) -> Tensor: ...
@@ -237,6 +243,35 @@ def load_batch(images: Images, index: Tensor, draws: Draws, config: Config, forg
     return Batch(x, images.y[index], forget[index], index, epoch)
 
 
+class Checkpoint:
+    """A file from which a run goes on after it was killed, to the same end: on a CPU, bit for bit.
+
+    It is written every `every` epochs. `of` says what the run is; a file of another run is not used. `seconds` is the
+    time that earlier processes put into what was loaded. Whoever asked for it removes it when the result is safe.
+    """
+
+    def __init__(self, path: Path, of: str, every: int = 5):
+        self.path, self.of, self.every = path, of, every
+        self.seconds, self.start = 0.0, time.perf_counter()
+
+    def resume(self, parts: dict[str, Any]) -> int:
+        """Give each part the state that was stored; the epoch to go on with, 0 if nothing is stored."""
+        stored = load_tensors(self.path)
+        if stored is None or stored["of"] != self.of:
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(stored["parts"][name])
+        self.seconds = stored["seconds"]
+        return stored["epoch"]
+
+    def keep(self, parts: dict[str, Any], epoch: int) -> None:
+        """Store the parts if `epoch` epochs are a multiple of `every`."""
+        if epoch % self.every == 0:
+            seconds = self.seconds + time.perf_counter() - self.start
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save_tensors({"of": self.of, "epoch": epoch, "seconds": seconds, "parts": states}, self.path)
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -244,10 +279,12 @@ def fit(
     objective: Objective,
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
     """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
 
-    `on_epoch(epoch, model)` is called after each epoch. Nothing in an epoch waits for the device.
+    `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
+    in an epoch waits for the device.
     """
     images, device = data.train, data.train.x.device
     dtype = precision_of(config, device)
@@ -267,7 +304,10 @@ def fit(
     forget = forget.to(device)
     freeze = Freeze(params, objective.mask) if objective.mask is not None else None
 
-    for epoch in range(config.epochs):
+    parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "weight": objective.weight}
+    parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}  # all that changes in a run
+
+    for epoch in range(checkpoint.resume(parts) if checkpoint is not None else 0, config.epochs):
         model.train()
         draws = draw_augmentation(len(images.y), config, epoch, device)
         for index, kind, progress in epoch_steps(objective.batches, split, config, epoch):
@@ -295,6 +335,8 @@ def fit(
                 freeze.restore()
         if on_epoch is not None:
             on_epoch(epoch, model)
+        if checkpoint is not None:
+            checkpoint.keep(parts, epoch + 1)
     return model
 
 
@@ -326,13 +368,14 @@ def train_original(
     split: Split,
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
     """Train a model on everything it may see, D_f and D_r: the Original, theta_o, in eval mode.
 
     Raises ValueError if the split holds other images than `data`.
     """
     check(data, split)
-    return fit(model, data, split, Objective(batches="union"), config, on_epoch).eval()
+    return fit(model, data, split, Objective(batches="union"), config, on_epoch, checkpoint).eval()
 
 
 def check(data: Dataset, split: Split) -> None:

@@ -30,7 +30,8 @@ from falw.bench import (
     run_cells,
     tuned,
 )
-from falw.engines import find_device, write_whole
+from falw.engines import find_device
+from falw.files import write_whole
 from falw.metrics import Predictions, Scores, accuracy, gap
 
 # Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.

@@ -180,6 +180,19 @@ class FaLW:
 
     def _estimate(self, model, index: Tensor) -> None:
         self.p_val[index] = true_probability(model, self.x, self.y, index)
+        self._fit()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an interrupted run needs to go on with the same statistics."""
+        return {"p_val": self.p_val, "calls": self.calls, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.p_val, self.calls, self.epoch = state["p_val"].to(self.p_val.device), state["calls"], state["epoch"]
+        if self.calls:
+            self._fit()
+
+    def _fit(self) -> None:
         if self.dist == BETA:
             self.stats = beta_fit(self.p_val, self.y, self.num_classes)
         else:

@@ -1,13 +1,16 @@
 """A small data set with a train-test gap that trains in a second, shared by the tests of the loop and the methods."""
 
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
 
+import numpy as np
 import pytest
 import torch
 
 from falw.data import Dataset, Images
+from falw.files import load_tensors
 from falw.models import create
 from falw.split import long_tailed_split
 from falw.train import Config, train_original
@@ -57,3 +60,19 @@ def original(_original):
     yield _original
     assert all(torch.equal(v, before[k]) for k, v in _original.state_dict().items())
     assert not _original.training
+
+
+def content(folder):
+    """What the files of a folder of records say, the time aside; every name in it, so that nothing may be left over."""
+    found = {}
+    for path in folder.iterdir():
+        if path.suffix == ".json":
+            record = json.loads(path.read_text())
+            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date")}
+        elif path.suffix == ".npz":
+            found[path.name] = {k: v.tobytes() for k, v in np.load(path).items()}
+        elif path.suffix == ".pt":
+            found[path.name] = {k: v.numpy().tobytes() for k, v in load_tensors(path)["weights"].items()}
+        else:
+            found[path.name] = None
+    return found

@@ -26,7 +26,8 @@ from falw.bench import (
     read_records,
     run,
 )
-from falw.engines import find_device, write_whole
+from falw.engines import find_device
+from falw.files import write_whole
 from falw.methods import METHODS, VARIANTS, find_method
 from falw.metrics import score
 from falw.train import Config
@@ -69,9 +70,9 @@ def computed(monkeypatch):
     def count(name, method_of):
         function = getattr(bench, name)
 
-        def counted(*args):
+        def counted(*args, **how):
             done.append(method_of(args))
-            return function(*args)
+            return function(*args, **how)
 
         monkeypatch.setattr(bench, name, counted)
 
@@ -180,7 +181,7 @@ def test_a_stored_original_is_the_one_that_was_trained(computed, tmp_path):
 
 def test_a_mismatched_original_saw_the_split_of_another_seed(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(bench, "train_original", lambda model, data, split, config: seen.append(split))
+    monkeypatch.setattr(bench, "train_original", lambda model, data, split, config, **how: seen.append(split))
     for name, mismatch in (("matched", False), ("mismatched", True)):
         (tmp_path / name).mkdir()
         cell = cells_of(replace(SETTING, split_mismatch=mismatch), [], 1)[0]
@@ -233,9 +234,9 @@ def test_two_processes_give_what_one_gives(finished, tmp_path):
 def test_a_cell_runs_on_one_thread_and_gives_the_threads_back(monkeypatch, tmp_path):
     seen, train = [], bench.train_original
 
-    def watched(*args):
+    def watched(*args, **how):
         seen.append(torch.get_num_threads())
-        return train(*args)
+        return train(*args, **how)
 
     monkeypatch.setattr(bench, "train_original", watched)
     before = torch.get_num_threads()
@@ -424,10 +425,10 @@ def test_an_interrupted_run_leaves_no_part_and_goes_on(
 def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed, monkeypatch):
     unlearn = bench.unlearn
 
-    def stop_at_ft(method, *args):
+    def stop_at_ft(method, *args, **how):
         if method == "ft":
             raise KeyboardInterrupt
-        return unlearn(method, *args)
+        return unlearn(method, *args, **how)
 
     with monkeypatch.context() as m:
         m.setattr(bench, "unlearn", stop_at_ft)

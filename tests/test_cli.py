@@ -383,7 +383,7 @@ def said(err):
 
 
 def test_an_interrupt_is_one_line_and_the_same_command_goes_on(falw, tmp_path, monkeypatch):
-    def stop(*args):
+    def stop(*args, **how):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:

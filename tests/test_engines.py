@@ -14,9 +14,8 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
+from conftest import content
 
 from falw import bench, engines
 from falw.bench import Setting, cells_of, run_cells
@@ -33,21 +32,6 @@ def cells(seeds=(0,), methods=("ft", "rl")):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def content(folder):
-    """What the files of a folder say, the time aside."""
-    found = {}
-    for path in folder.iterdir():
-        if path.suffix == ".json":
-            record = json.loads(path.read_text())
-            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date")}
-        elif path.suffix == ".npz":
-            found[path.name] = {k: v.tobytes() for k, v in np.load(path).items()}
-        else:
-            stored = torch.load(path, weights_only=True)["weights"]
-            found[path.name] = {k: v.numpy().tobytes() for k, v in stored.items()}
-    return found
 
 
 # Without a cluster

@@ -1,6 +1,7 @@
 """Processes that are killed, and processes that work on one folder: nothing is lost, nothing is done twice."""
 
 import functools
+import hashlib
 import json
 import multiprocessing
 import os
@@ -8,15 +9,18 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from conftest import content
 from filelock import FileLock
 
-from falw import bench, engines
+from falw import bench, files
 from falw.bench import Setting, cells_of, run_cells
+from falw.methods import METHODS, VARIANTS, unlearn
+from falw.models import create
+from falw.train import Checkpoint, Config, train_original
 
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 CELLS = [
@@ -24,6 +28,10 @@ CELLS = [
     for seed in (0, 1)
     for gamma in (0.0, 1.0)
     for cell in cells_of(Setting("textures", gamma=gamma, seed=seed, **SMALL), ["rl", "ga", "salun"], 1, epochs=1)
+]
+CELLS += [  # long enough for two checkpoints each
+    cells_of(Setting("textures", gamma=gamma, **SMALL), [name], 1, epochs=12)[-1]
+    for gamma, name in ((0.0, "falw-rolling"), (1.0, "sfron"))
 ]
 HERE = functools.partial(run_cells, device="cpu", jobs=1)
 
@@ -36,23 +44,6 @@ def started(function, *args):
     process = context.Process(target=function, args=args)
     process.start()
     return process
-
-
-def content(folder):
-    """What the files of a folder say, the time aside; every name in it, so that nothing may be left over."""
-    found = {}
-    for path in folder.iterdir():
-        if path.suffix == ".json":
-            record = json.loads(path.read_text())
-            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date")}
-        elif path.suffix == ".npz":
-            found[path.name] = {k: v.tobytes() for k, v in np.load(path).items()}
-        elif path.suffix == ".pt":
-            stored = torch.load(path, weights_only=True)["weights"]
-            found[path.name] = {k: v.numpy().tobytes() for k, v in stored.items()}
-        else:
-            found[path.name] = None
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +100,19 @@ def kill_in_write(at, cells, folder):
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    engines.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
+    files.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
     HERE(cells, folder)
 
 
 def kill_in(name, cells, folder):
     """Die when bench calls the function of that name."""
-    setattr(bench, name, lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+    setattr(bench, name, lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL))
     HERE(cells, folder)
 
 
 MOMENTS = {
     f"{kind}, {when}": functools.partial(kill_in_write, (kind, when))
-    for kind in (".pt", ".npz", ".json")
+    for kind in (".checkpoint", ".pt", ".npz", ".json")
     for when in ("half", "whole", "after")
 } | {f"in {name}": functools.partial(kill_in, name) for name in ("train_original", "unlearn", "predict", "score")}
 
@@ -135,6 +126,114 @@ def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tm
         assert json.loads(path.read_text())["key"] == path.stem
     HERE(CELLS, tmp_path)
     assert content(tmp_path) == whole[0]
+
+
+# Checkpoints
+
+ITERATIVE = [name for name, row in {**METHODS, **VARIANTS}.items() if row.function is None]
+FIVE = Config(epochs=5, lr=0.02, batch_size=32, crop=1)
+
+
+def bits(model):
+    return {k: v.numpy().tobytes() for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_a_method_that_is_stopped_goes_on_from_its_checkpoint_to_the_same_bits(name, original, data, split, tmp_path):
+    path, ran = tmp_path / ".run.checkpoint", []
+
+    def stop(epoch, model):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unlearn(name, original, data, split, FIVE, stop, Checkpoint(path, "run", every=2))
+    goes_on = Checkpoint(path, "run", every=2)
+    found = unlearn(name, original, data, split, FIVE, lambda epoch, model: ran.append(epoch), goes_on)
+    assert ran == [2, 3, 4] and goes_on.seconds > 0
+    assert bits(found) == bits(unlearn(name, original, data, split, FIVE))
+
+
+def stored(path, data, split, of="run"):
+    """A checkpoint after 2 of 3 epochs."""
+    model = create("tiny", data.num_classes, data.mean, data.std)
+    train_original(model, data, split, replace(FIVE, epochs=3), checkpoint=Checkpoint(path, of, every=2))
+    return path
+
+
+def epochs_run(path, data, split):
+    """The epochs that a run goes through, given a checkpoint."""
+    ran, model = [], create("tiny", data.num_classes, data.mean, data.std)
+    train_original(model, data, split, replace(FIVE, epochs=3), lambda e, m: ran.append(e), Checkpoint(path, "run"))
+    return ran
+
+
+def test_a_checkpoint_of_another_run_is_not_used(data, split, tmp_path):
+    assert epochs_run(stored(tmp_path / ".a.checkpoint", data, split), data, split) == [2]
+    assert epochs_run(stored(tmp_path / ".b.checkpoint", data, split, "other"), data, split) == [0, 1, 2]
+    assert epochs_run(tmp_path / ".none.checkpoint", data, split) == [0, 1, 2]
+
+
+DAMAGES = {
+    "truncated": lambda b: b[: len(b) // 2],
+    "a byte altered": lambda b: b[:5000] + bytes([b[5000] ^ 1]) + b[5001:],
+    "empty": lambda b: b"",
+    "another checksum": lambda b: b"0" * 64 + b[64:],
+    "no tensors": lambda b: hashlib.sha256(b"text").hexdigest().encode() + b"text",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(damage, data, split, tmp_path):
+    path = stored(tmp_path / ".run.checkpoint", data, split)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=r"\.run\.checkpoint cannot be used \(.+\); set aside as \.run\.unreadable"):
+        assert epochs_run(path, data, split) == [0, 1, 2]
+    assert (tmp_path / ".run.unreadable").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_original_is_set_aside_and_trained_again(damage, whole, tmp_path):
+    HERE(CELLS[:1], tmp_path)
+    (path,) = tmp_path.glob("original-*.pt")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"{path.name} cannot be used .* set aside as {path.stem}\.unreadable"):
+        HERE(CELLS[:2], tmp_path)
+    assert content(tmp_path)[path.name] == whole[0][path.name]
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    evil, path = Evil(), tmp_path / ".run.checkpoint"
+    evil.path = str(tmp_path / "executed")
+    files.save_tensors(evil, path)
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert files.load_tensors(path) is None
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_seconds_of_a_record_hold_what_a_killed_process_put_in(tmp_path, monkeypatch):
+    cell = CELLS[-1]
+    once = HERE([cell], tmp_path / "once")[0]
+
+    def stop(checkpoint, parts, epoch, keep=Checkpoint.keep):
+        keep(checkpoint, parts, epoch)
+        if epoch == 10:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "twice"
+    with monkeypatch.context() as m:
+        m.setattr(Checkpoint, "keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            HERE([cell], out)
+    (left,) = out.glob(f".{cell.key}.checkpoint")
+    before = files.load_tensors(left)["seconds"]
+    again = HERE([cell], out)[0]
+    assert again["scores"] == once["scores"] and again["seconds"] > before > 0 and not left.exists()
 
 
 # Two processes on one folder

@@ -14,7 +14,7 @@ import falw
 HEAVY = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "ray")
 PACKAGE = Path(falw.__file__).parent
 PIPELINE = [
-    *["split", "weights", "metrics", "audit", "models", "data", "train", "methods"],
+    *["files", "split", "weights", "metrics", "audit", "models", "data", "train", "methods"],
     *["engines", "bench", "report", "tune", "paper", "grids", "verdict", "plots", "widgets", "__main__"],
 ]
 

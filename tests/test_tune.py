@@ -245,7 +245,7 @@ def test_a_second_search_computes_nothing(found, monkeypatch):
     monkeypatch.setattr(tune, "GRIDS", GRID)
     monkeypatch.setattr(tune, "OUTWARD", 0)
     for name in ("train_original", "unlearn"):
-        monkeypatch.setattr(bench, name, lambda *args: pytest.fail("something is computed"))
+        monkeypatch.setattr(bench, name, lambda *args, **how: pytest.fail("something is computed"))
     assert tune.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
 
 

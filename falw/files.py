@@ -1,0 +1,60 @@
+"""Files that are there whole or not at all, and that are known to hold what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as f:
+            write(f)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """Write tensors, numbers and texts in lists and dicts, with a checksum before them."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    content = buffer.getbuffer()
+    checksum = hashlib.sha256(content).hexdigest().encode()
+    write_whole(path, lambda f: (f.write(checksum), f.write(content)))
+
+
+def load_tensors(path: Path) -> Any:
+    """What `save_tensors` wrote, on the CPU, or None where there is no file or it is damaged.
+
+    A damaged one is set aside with a warning: what it held can be computed again. No code in a file is run.
+    """
+    import torch
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        if hashlib.sha256(content[64:]).hexdigest().encode() != content[:64]:
+            raise ValueError("wrong checksum")
+        return torch.load(io.BytesIO(content[64:]), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever is wrong with it, it can be made again
+        set_aside(path, str(error).splitlines()[0])
+        return None
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Rename a file that cannot be used, with a warning: it may still tell what went wrong."""
+    aside = path.with_suffix(".unreadable")
+    warnings.warn(f"{path.name} cannot be used ({reason}); set aside as {aside.name}", stacklevel=4)
+    os.replace(path, aside)
