@@ -299,6 +299,7 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device) -> 
             "seconds": round(seconds, 3),
             **conditions(device),
         }
+        record["checksum"] = _hash(record)
         write_whole(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
     return record
 
@@ -375,13 +376,18 @@ def read_predictions(record: Record, out: Path | str) -> Predictions:
 
 
 def read_record(path: Path, cell: Cell | None = None) -> Record | None:
-    """A record, None where there is none. One that is damaged or of another cell is set aside, with a warning."""
+    """A record, None where there is none. One that is damaged or of another cell is set aside, with a warning.
+
+    Records from before there were checksums have none and are read as they are.
+    """
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_text())
         if record["key"] != path.stem or (cell and record["key"] != cell.key) or "scores" not in record:
             raise ValueError("it describes another cell")
+        if record.get("checksum") not in (None, _hash({k: v for k, v in record.items() if k != "checksum"})):
+            raise ValueError("wrong checksum")
     except (ValueError, KeyError, TypeError) as error:
         set_aside(path, str(error))
         return None

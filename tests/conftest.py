@@ -68,7 +68,7 @@ def content(folder):
     for path in folder.iterdir():
         if path.suffix == ".json":
             record = json.loads(path.read_text())
-            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date")}
+            found[path.name] = {k: v for k, v in record.items() if k not in ("seconds", "date", "checksum")}
         elif path.suffix == ".npz":
             found[path.name] = {k: v.tobytes() for k, v in np.load(path).items()}
         elif path.suffix == ".pt":
