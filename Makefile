@@ -86,10 +86,15 @@ test-browser: _build/html/index.html  ## the built book in Chromium, explorers i
 # The paper's tables at its size, in the order of what is learnt first; every cell that is done is skipped. The search
 # comes before, on a setting that no table reports; commit what it chooses, so that records come from a clean commit.
 DATA ?= .data
-gpu-tune: $(READY)  ## on a GPU: search on CIFAR-10, VGG-16, and adopt (DATA: the folder of the data sets)
-	$(BIN)/python -m falw tune --dataset folder:cifar10-jpeg --model vgg16 --ratio 0.4 --gamma 0.5 --methods all --adopt \
-		--root $(DATA) --device cuda --out runs/gpu-tune
-	cp runs/gpu-tune/search.json results/tune/cifar10-vgg16.json
+define tune
+	$(BIN)/python -m falw tune --dataset $(2) --model $(3) --ratio $(4) --gamma $(5) --methods all,rl-fixed,salun-fixed \
+		--adopt --root $(DATA) --device cuda --out runs/gpu-tune/$(1)
+	cp runs/gpu-tune/$(1)/search.json results/tune/$(1).json
+endef
+gpu-tune: $(READY)  ## on a GPU: a search for each data set and network of gpu-tables (DATA: the folder of the data sets)
+	$(call tune,cifar10-vgg16,folder:cifar10-jpeg,vgg16,0.4,0.5)
+	$(call tune,tin100-resnet18,folder:tin100-32,resnet18,0.2,0.25)
+	$(call tune,tiny-imagenet-vgg16,tiny-imagenet,vgg16,0.1,1)
 
 gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32, tiny-imagenet-200 (DRY=1: what would run)
 	for table in table6 table4 table2 table3 table7 table8 table5 table1; do echo "$$table"; \

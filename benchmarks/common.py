@@ -21,6 +21,9 @@ from falw.files import write_whole
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 
 
+CPU = torch.device("cpu")
+
+
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
     """Wall-clock seconds of one call, the device's work included."""
     if device.type == "cuda":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import device, store
+from common import CPU, store
 
 from falw.bench import Cell, Setting, cells_of, run_cell
 from falw.engines import IN_PROCESS, Engine, OnCluster
@@ -58,7 +58,6 @@ def two_nodes() -> Iterator[str]:
 
 def main(repeats: int = 1, epochs: int = 5) -> None:
     """Measure, print, store."""
-    place = device()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cells = sixteen(epochs)
     with two_nodes() as address:
@@ -76,7 +75,7 @@ def main(repeats: int = 1, epochs: int = 5) -> None:
         }
         for name in engines
     ]
-    store("engines", rows, place)
+    store("engines", rows, CPU)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How fast the loop is: against the usual loop, against the bare step, by schedule of FaLW, and by size.
 
-Run by hand: python benchmarks/loop.py. Every number is a ratio within this run, the median over interleaved repeats.
+Run by hand: python benchmarks/loop.py. A ratio is within this run, the median over interleaved repeats; an absolute
+time is this machine's at that moment.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ def schedules(place: torch.device) -> list[dict[str, Any]]:
     data, split = generated(16, place)
     config = Config(epochs=2, lr=0.01, batch_size=64, crop=0)
     original = create("tiny", data.num_classes, data.mean, data.std).to(place).eval()
+    original.to(memory_format=torch.channels_last)  # as `fit` has it
     plain = METHODS["rl+falw"]
     rows = {"none": replace(plain, weight=None)}
     rows |= {str(r): replace(plain, weight=falw_weight(refresh=r)) for r in (1, 10, "epoch", "rolling")}

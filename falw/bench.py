@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import nn
 
 import falw
 from falw.audit import audit
 from falw.data import Dataset, load_dataset
 from falw.engines import IN_PROCESS, Engine
-from falw.files import load_tensors, save_tensors, set_aside, write_whole
+from falw.files import alone, load_tensors, save_tensors, set_aside, sweep, write_whole
 from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
@@ -202,30 +202,41 @@ def _split(setting: Setting, data: Dataset, seed: int) -> Split:
     return long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, seed, setting.cap)
 
 
-def original_of(cell: Cell, data: Dataset, out: Path) -> tuple[nn.Module, float]:
-    """The cell's Original and the seconds its training took: from `out`, or trained now and stored there."""
+def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tuple[nn.Module, float]:
+    """The cell's Original and the seconds its training took: from `out`, or trained now and stored there.
+
+    One that other code trained is kept, with a warning. Raises filelock.Timeout if another process is at it and we do
+    not wait.
+    """
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
-    with _alone(path):
+    with alone(path, wait):
         stored = load_tensors(path)
         if stored is not None:
+            if stored["code"] != code():
+                warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
             model.load_state_dict(stored["weights"])
             # In the layout in which `fit` leaves it: other kernels would change the last digits.
             model.to(data.train.x.device).to(memory_format=torch.channels_last)
             return model.eval(), stored["seconds"]
         split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
-        with _checkpoint(path) as checkpoint:
+        with _checkpoint(path, data.train.x.device) as checkpoint:
             train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
             seconds = _seconds(checkpoint, data.train.x.device)
             weights = {k: v.cpu() for k, v in model.state_dict().items()}
-            save_tensors({"weights": weights, "seconds": seconds}, path)
+            save_tensors({"weights": weights, "seconds": seconds, "code": code()}, path)
     return model, seconds
 
 
 @contextlib.contextmanager
-def _checkpoint(path: Path) -> Iterator[Checkpoint]:
-    """A checkpoint of the run that makes the file at `path`, gone when that is there. Other code starts afresh."""
-    checkpoint = Checkpoint(path.with_name(f".{path.stem}.checkpoint"), f"{path.stem} by {code()}")
+def _checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
+    """A checkpoint of the run that makes the file at `path`, gone when that is there.
+
+    Other code, another version of PyTorch and another kind of device start afresh.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    of = f"{path.stem} by {code()} with {torch.__version__} on {name}"
+    checkpoint = Checkpoint(path.with_name(f".{path.stem}.checkpoint"), of)
     yield checkpoint
     checkpoint.path.unlink(missing_ok=True)
 
@@ -235,23 +246,6 @@ def _seconds(checkpoint: Checkpoint, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return checkpoint.seconds + time.perf_counter() - checkpoint.start
-
-
-@contextlib.contextmanager
-def _alone(path: Path, wait: bool = True) -> Iterator[None]:
-    """While no other process makes the file at `path`. Raises filelock.Timeout if one does and we do not wait.
-
-    The system holds the lock and frees it if its holder dies. What such a holder left half-written is removed. The
-    lock's own file is removed last: whoever locks after that looks for the file first, as everyone does.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    with FileLock(lock, blocking=wait):
-        for stale in path.parent.glob(f".{path.stem}.*.part"):
-            stale.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def run_cell(
@@ -268,20 +262,20 @@ def run_cell(
     if record is not None:
         return record
     try:
-        with _alone(path, wait):
-            return read_record(path, cell) or _compute(cell, out, root, torch.device(device))
+        with alone(path, wait):
+            return read_record(path, cell) or _compute(cell, out, root, torch.device(device), wait)
     except Timeout:
         return None
 
 
-def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device) -> Record:
+def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wait: bool) -> Record:
     data, split = load_setting(cell.setting, root, device)
     path, threads, seconds = out / f"{cell.key}.json", torch.get_num_threads(), 0.0
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     _warm_up(device)
-    with _checkpoint(path) as checkpoint:
+    with _checkpoint(path, device) as checkpoint:
         try:
-            model, seconds = original_of(cell, data, out)
+            model, seconds = original_of(cell, data, out, wait)
             if cell.method != ORIGINAL:
                 checkpoint.start = time.perf_counter()
                 model = unlearn(cell.method, model, data, split, cell.config, checkpoint=checkpoint)
@@ -453,9 +447,7 @@ def run_cells(
     records = {cell.key: record for cell, record in found if record is not None}
     _say_if_other_code(list(records.values()), out)
     todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
-    for lock in out.glob(".*.lock"):  # of a process that died between a file and the end of its lock
-        if (out / lock.name[1 : -len(".lock")]).exists():
-            lock.unlink(missing_ok=True)
+    sweep(out)
     if not todo:
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}

@@ -1,7 +1,8 @@
 """Engines: what runs cells, here or on the machines of a Ray cluster. Whichever it is, files and numbers are the same.
 
 An engine is given `work(cell, out=folder, device=device)`, which leaves files named after the cell's `key` and the
-`parent` it starts from. It knows no more of cells than these.
+`parent` it starts from; with `wait=False` it gives None where another process is at the cell. An engine knows no more
+of cells than these.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falw.files import write_whole
+from falw.files import alone, load_tensors, write_whole
 
 if TYPE_CHECKING:
     import torch  # an actor that only waits for its first cell does without
 
 Each = Callable[[Sequence[Any]], Iterator[tuple[Any, dict]]]  # cells -> cells with their records, as they finish
 Files = dict[str, bytes]  # what a cell leaves behind, by name
+DEVICES = ("auto", "cpu", "cuda")
+PATIENCE = 60  # seconds without any slot before a word is said
 TRIES = 4  # how often a cell is begun on a cluster: it is lost with its worker or its machine
 
 
@@ -34,8 +37,8 @@ def find_device(name: str = "auto") -> torch.device:
     """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
     import torch
 
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device '{name}'; choose one of: auto, cpu, cuda")
+    if name not in DEVICES:
+        raise ValueError(f"unknown device '{name}'; choose one of: {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda: PyTorch sees no GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -101,6 +104,8 @@ class OnCluster:
         """Where this machine, which need not have a GPU, keeps the data that it checks."""
         import torch
 
+        if device not in DEVICES:
+            raise ValueError(f"unknown device '{device}'; choose one of: {', '.join(DEVICES)}")
         return torch.device("cpu")
 
     @contextlib.contextmanager
@@ -115,7 +120,8 @@ class OnCluster:
     def _each(self, pool: Pool, out: Path, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
         for cell, files in pool.each(cells, out):
             for name in sorted(files, key=lambda name: name.endswith(".json")):  # last: with it the cell is done
-                write_whole(out / name, lambda f, content=files[name]: f.write(content))
+                with alone(out / name):
+                    write_whole(out / name, lambda f, content=files[name]: f.write(content))
             yield cell, json.loads(files[f"{cell.key}.json"])
 
 
@@ -157,8 +163,9 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             if address is not None:
                 _knock(address)
             ray.init("local", include_dashboard=False, **quiet) if address is None else ray.init(address, **quiet)
-        except (OSError, ValueError) as error:
-            raise ConnectionError(f"no Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            where = "on this machine" if address is None else f"at '{address}'"
+            raise ConnectionError(f"no Ray cluster {where}: {str(error).splitlines()[0]}") from None
     try:
         yield ray.cluster_resources()
     finally:
@@ -186,7 +193,10 @@ class Slot:
     """An actor: runs one cell at a time in a folder of its own."""
 
     def __init__(self, work: Callable[..., Any]):
-        self.work, self.folder = work, Path(tempfile.mkdtemp(prefix="falw-"))
+        for left in Path(tempfile.gettempdir()).glob("falw-slot-*-*"):  # by an actor that was killed
+            if not Path("/proc", left.name.split("-")[2]).exists() and Path("/proc").exists():
+                shutil.rmtree(left, ignore_errors=True)
+        self.work, self.folder = work, Path(tempfile.mkdtemp(prefix=f"falw-slot-{os.getpid()}-"))
 
     def close(self) -> None:
         """Remove the folder."""
@@ -247,7 +257,11 @@ class Pool:
                 actor, cell = free.pop(), queue.popleft()
                 tries[cell.key] += 1
                 busy[actor.run.remote(cell, self._parent(cell, folder))] = actor, cell
-            done = ray.wait(list(busy))[0][0]
+            ready, _ = ray.wait(list(busy), timeout=None if any(c for _, c in busy.values()) else PATIENCE)
+            if not ready:
+                warnings.warn(f"no slot has come up for {PATIENCE} s; waiting for a machine to join", stacklevel=2)
+                continue
+            done = ready[0]
             actor, cell = busy.pop(done)
             try:
                 files = ray.get(done)
@@ -273,7 +287,7 @@ class Pool:
 
     def _parent(self, cell: Any, folder: Path) -> list:
         path = folder / parent_file(cell)
-        if cell.parent not in self.parents and path.exists():
+        if cell.parent not in self.parents and load_tensors(path) is not None:  # a damaged one is not sent around
             import ray
 
             self.parents[cell.parent] = ray.put(path.read_bytes())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 
 def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
@@ -57,4 +60,30 @@ def set_aside(path: Path, reason: str) -> None:
     """Rename a file that cannot be used, with a warning: it may still tell what went wrong."""
     aside = path.with_suffix(".unreadable")
     warnings.warn(f"{path.name} cannot be used ({reason}); set aside as {aside.name}", stacklevel=4)
-    os.replace(path, aside)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.replace(path, aside)
+
+
+@contextlib.contextmanager
+def alone(path: Path, wait: bool = True) -> Iterator[None]:
+    """While no other process makes the file at `path`. Raises filelock.Timeout if one does and we do not wait.
+
+    The system holds the lock and frees it if its holder dies. What such a holder left half-written is removed. The
+    lock's own file is removed last: whoever locks after that looks for the file first, as everyone does.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock, blocking=wait):
+        for stale in path.parent.glob(f".{path.stem}.*.part"):
+            stale.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the hidden files of processes that died between a file of the folder and the end of their work on it."""
+    done = {path.stem for path in folder.iterdir() if path.suffix in (".json", ".pt") and not path.name.startswith(".")}
+    for hidden in folder.glob(".*"):
+        if hidden.suffix in (".lock", ".checkpoint", ".part") and hidden.name[1:].partition(".")[0] in done:
+            hidden.unlink(missing_ok=True)

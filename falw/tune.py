@@ -1,7 +1,7 @@
 """A search that is fair: every method is searched by one rule, over its own range, on a setting that is not reported.
 
 Nine trials make a grid. While the best lies at an edge of what was tried, one more trial is made beyond that edge, four
-at most. Two last trials lie half-way between the best and its neighbours.
+at most for each value. Two last trials lie half-way between the best and its neighbours.
 
 The winner is the trial with the smallest Avg. Gap. That needs Retrain, which unlearning is meant to do without: it is
 what the field does, and it makes methods comparable at their best, not usable in practice. `unseen_gap` is a criterion
@@ -24,13 +24,11 @@ from falw.bench import (
     Record,
     Setting,
     cells_of,
-    conditions,
     parse_methods,
     read_predictions,
     run_cells,
     tuned,
 )
-from falw.engines import find_device
 from falw.files import write_whole
 from falw.metrics import Predictions, Scores, accuracy, gap
 
@@ -124,7 +122,7 @@ def tune(
         "chosen": chosen,
         "chosen_without_retrain": without,
         "trials": trials,
-        **conditions(find_device(how.get("device", "auto"))),
+        **{k: base[0][k] for k in ("device", "versions", "commit", "code", "date")},
     }
 
 

@@ -173,10 +173,10 @@ def test_cells_use_both_nodes_and_begin_in_their_order(two_nodes, tmp_path):
         node = ray.get_runtime_context().get_node_id()
         (out / f"{cell.key}.json").write_text(json.dumps([node, time.time()]))
 
-    found = [json.loads(f[f"{c.key}.json"]) for c, f in results(work, "abcdefgh", tmp_path)]
-    assert len({node for node, _ in found}) == 2
-    ended = sorted(range(8), key=lambda k: found[k][1])
-    assert all(abs(k - place) < 2 for place, k in enumerate(ended))
+    found = {c.key: json.loads(f[f"{c.key}.json"]) for c, f in results(work, "abcdefgh", tmp_path)}
+    assert len({node for node, _ in found.values()}) == 2
+    ended = sorted(found, key=lambda key: found[key][1])
+    assert all(abs("abcdefgh".index(key) - place) < 2 for place, key in enumerate(ended))
 
 
 @pytest.mark.parametrize("share, at_once", [(1.0, 1), (0.25, 4)])

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import content
 from filelock import FileLock
 
@@ -236,6 +237,41 @@ def test_the_seconds_of_a_record_hold_what_a_killed_process_put_in(tmp_path, mon
     assert again["scores"] == once["scores"] and again["seconds"] > before > 0 and not left.exists()
 
 
+@pytest.mark.parametrize("difference", ["code", "torch", "device"])
+def test_a_checkpoint_of_other_code_version_or_device_is_not_used(difference, tmp_path, monkeypatch):
+    path = tmp_path / f"{CELLS[-1].key}.json"
+    with bench._checkpoint(path, torch.device("cpu")) as own:
+        pass
+    place = torch.device("cuda" if difference == "device" else "cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    if difference == "code":
+        monkeypatch.setattr(bench, "code", lambda: "0" * 12)
+    if difference == "torch":
+        monkeypatch.setattr(torch, "__version__", "9.9")
+    with bench._checkpoint(path, place) as other:
+        assert other.path == own.path and other.of != own.of
+
+
+def test_an_original_of_other_code_is_kept_and_said_to_be(tmp_path, monkeypatch):
+    HERE(CELLS[:1], tmp_path)
+    (path,) = tmp_path.glob("original-*.pt")
+    before = path.read_bytes()
+    monkeypatch.setattr(bench, "code", lambda: "0" * 12)
+    with pytest.warns(UserWarning, match=f"{path.name} comes from other code; remove it to train it again"):
+        HERE(CELLS[:2], tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [".checkpoint", ".json.lock", ".json.123.part"])
+def test_what_a_process_left_that_died_after_its_work_is_swept_away(kind, tmp_path):
+    HERE(CELLS[:1], tmp_path)
+    before = content(tmp_path)
+    (tmp_path / f".{CELLS[0].key}{kind}").write_text("left")
+    (tmp_path / f".{'0' * 16}{kind}").write_text("of a cell that is not done")
+    HERE(CELLS[:1], tmp_path)
+    assert set(content(tmp_path)) - set(before) == {f".{'0' * 16}{kind}"}
+
+
 # Two processes on one folder
 
 
@@ -243,9 +279,10 @@ def count_and_run(log, cells, folder):
     """Run cells and append to the log what is computed."""
 
     def counted(cell, *args, compute=bench._compute):
+        record = compute(cell, *args)  # raises Timeout while another process trains the Original
         with open(log, "a") as f:
             f.write(f"{cell.key} {os.getpid()}\n")
-        return compute(cell, *args)
+        return record
 
     bench._compute = counted
     HERE(cells, folder)
