@@ -61,7 +61,7 @@ def main(repeats: int = 1, points: int = 10_000) -> None:
     """Measure, print, store."""
     rows: list[dict[str, Any]] = []
     torch.set_num_threads(1)
-    svc_mia(Predictions(*[draw(40, 4, 3, 2, seed) for seed in range(4)]), FEATURES[0], fast=False)  # imports
+    svc_mia(Predictions(*[draw(40, 4, 3, 2, seed) for seed in range(4)]), "confidence", fast=False)  # imports
     for name, (classes, members, others, forget) in CASES.items():
         n = points // 2
         parts = [draw(k, classes, *m, seed) for seed, (k, m) in enumerate([(4500, forget), (n, members), (n, others)])]

@@ -79,7 +79,7 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
         found = interval(e.values)
         span = f"{found['low']:+.2f} to {found['high']:+.2f}"
         side = "above 0" if e.expected > 0 else "below 0"
-        lines.append([e.what, f"{e.gamma:g}", found["seeds"], f"{found['mean']:+.2f}", span, side, e.verdict()])
+        lines.append([e.what, f"{e.gamma:.3g}", found["seeds"], f"{found['mean']:+.2f}", span, side, e.verdict()])
     return lines
 
 
