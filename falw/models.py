@@ -135,7 +135,7 @@ def reset(model: nn.Module, seed: int) -> nn.Module:
     and without it. The draw is made on the CPU and the global generator is left as it was.
     """
     device = next(model.parameters()).device
-    model.cpu()
+    model.cpu().to(memory_format=torch.contiguous_format)  # a draw fills a tensor in the order of its memory
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, module in model.named_modules():

@@ -85,3 +85,11 @@ def test_reset_names_a_layer_it_cannot_draw():
 def test_unknown_model():
     with pytest.raises(ValueError, match=r"^unknown model 'alexnet'; choose one of: tiny, resnet18, vgg16$"):
         create("alexnet", 3, MEAN, STD)
+
+
+@pytest.mark.parametrize("name", ["tiny", "vgg16"])
+def test_a_reset_draws_the_same_weights_whatever_the_layout_was(name):
+    fresh = create(name, 3, (0.5,) * 3, (0.3,) * 3, seed=4)
+    trained = create(name, 3, (0.5,) * 3, (0.3,) * 3, seed=1).to(memory_format=torch.channels_last)
+    again = reset(trained, 4).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in fresh.state_dict().items())
