@@ -324,12 +324,16 @@ def balance(total: int = 13500, classes: int = 100) -> None:
 def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> None:
     """Probabilities of forgotten images under a method and Retrain, over method, gamma and group (chapter 4).
 
-    Seeds are pooled. `records` must hold every method at every gamma; a pair that is missing raises KeyError.
+    Seeds are pooled. The values of gamma are those at which Retrain and every method ran; raises ValueError for none.
     """
     from falw import plots
     from falw.report import GROUPS, probabilities
 
     pooled = probabilities(list(records))
+    ran = [{gamma for name, gamma, _ in pooled if name == method} for method in ("retrain", *methods)]
+    gammas = sorted(set.intersection(*ran))
+    if not gammas:
+        raise ValueError(f"no gamma has records of retrain and all of: {', '.join(methods)}")
 
     def draw(method, gamma, group):
         found = {name: pooled[name, gamma, group] for name in ("retrain", method)}
@@ -349,7 +353,7 @@ def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> Non
         alt=alt,
         labels={"method": "method", "gamma": "γ", "group": "group"},
         method=list(methods),
-        gamma=sorted({gamma for _, gamma, _ in pooled}),
+        gamma=gammas,
         group=GROUPS,
     )
 

@@ -4,6 +4,7 @@ That a chapter still runs is nbval's part (`make test`). nbval passes a notebook
 """
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 
@@ -123,9 +124,11 @@ def test_retrain_behaves_as_in_the_papers_table_2():
     for seed in range(3):
         own = [r for r in records if r["setting"]["seed"] == seed]
         scores = {r["setting"]["gamma"]: r["scores"] for r in own if r["method"] == "retrain"}
-        assert sorted(scores) == [0, 0.5, 1, 1.5, 2]
+        assert sorted(scores) == [0, 1 / 4, 1 / 3, 0.5, 1, 1.5, 2]
         fa = [scores[gamma]["fa"] for gamma in sorted(scores)]
-        assert abs(fa[0] - scores[0]["ta"]) <= 6 and fa == sorted(fa, reverse=True) and fa[-1] < 10
+        assert abs(fa[0] - scores[0]["ta"]) <= 6 and fa[-1] < 10
+        # It falls; up to 1/2 no class is exhausted and it hardly moves. 3.2: two deviations of a share of 900 images
+        assert fa[3:] == sorted(fa[3:], reverse=True) and all(b - a < 3.2 for a, b in itertools.pairwise(fa))
     for r in (r for r in records if r["method"] == "original"):
         seen = [(r["scores"][k], r["sizes"][part]) for k, part in (("fa", "forget"), ("ra", "retain"))]
         assert sum(a * n for a, n in seen) / sum(n for _, n in seen) >= 99 and 55 <= r["scores"]["ta"] <= 75

@@ -208,19 +208,24 @@ def test_explorers_say_the_numbers_of_their_records(shown):
     def part(mean):
         return {"mean": mean, "counts": [10, 0]}
 
-    def of(method, head, seed=0):
+    def of(method, head, seed=0, gamma=0.5):
         groups = {"head": part(head), "mid": part(0.5), "tail": part(0.4)}
         return {
             "method": method,
             "scores": {"fa": 1.0},
             "forget_probabilities": groups,
-            "setting": {"gamma": 0.5, "seed": 0},
+            "setting": {"gamma": gamma, "seed": 0},
             "config": {"seed": seed},
         }
 
     widgets.deviations([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)], ["rl"])
     data, _ = content(shown[-1]["text/html"])
     assert "of head classes at gamma 0.5: mean 0.20 under rl, 0.60 under Retrain, so 0.40 less." in data["alts"][1]
+    more = [of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.1, gamma=0.25), of("salun", 0.1, gamma=0.25)]
+    widgets.deviations(more, ["rl"])
+    assert content(shown[-1]["text/html"])[0]["alts"] == data["alts"]  # at 0.25 there is no rl
+    with pytest.raises(ValueError, match="no gamma has records of retrain and all of: rl, salun"):
+        widgets.deviations(more, ["rl", "salun"])
     row = {"method": "rl", **{k: {"mean": float(n), "sd": None} for n, k in enumerate(widgets.METRICS)}}
     gone = {"method": "ga", **{k: {"mean": None, "sd": None} for k in widgets.METRICS}}
     other = {**row, "fa": {"mean": 9.0, "sd": None}}
