@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-browser gpu-tune gpu-tables bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast faults test-browser gpu-tune gpu-tables bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered
 
 # A browser's own download is not needed: every system has Chromium as a package.
+faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
+	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults
+
 test-browser: _build/html/index.html  ## the built book in Chromium, explorers in JupyterLab, chapters in a bare runtime
 	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update \
 		&& apt-get -qq install -y chromium >/dev/null; } || { echo "test-browser needs Chromium: install your system's \

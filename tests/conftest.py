@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
 
@@ -76,3 +77,37 @@ def content(folder):
         else:
             found[path.name] = None
     return found
+
+
+# The table of faults in CONTRIBUTING.md: a row for each test marked `fault(tried, outcome)`, written where all passed.
+
+CONTRIBUTING = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
+START, END = "<!-- faults: written by make faults -->\n", "<!-- end of faults -->\n"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", action="store_true", help="run the tests of faults and write CONTRIBUTING.md's table")
+
+
+def pytest_collection_modifyitems(config, items):
+    config.faults = fault_table(items)
+    if config.getoption("faults"):
+        items[:] = [item for item in items if item.get_closest_marker("fault")]
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("faults") and exitstatus == 0:
+        before, after = CONTRIBUTING.read_text().split(START)[0], CONTRIBUTING.read_text().split(END)[1]
+        CONTRIBUTING.write_text(before + START + session.config.faults + END + after)
+
+
+def fault_table(items):
+    """Rows in the order of the files: what was tried, what happened, in how many cases, and where that is tested."""
+    rows = {}
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            tried, outcome = mark.args
+            row = tried, outcome, item.path.stem
+            rows[row] = rows.get(row, 0) + 1
+    lines = [f"| {tried} | {outcome} | {cases} | `{where}` |\n" for (tried, outcome, where), cases in rows.items()]
+    return "".join(["\n| tried | outcome | cases | where |\n| :-- | :-- | --: | :-- |\n", *lines, "\n"])

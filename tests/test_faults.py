@@ -63,6 +63,10 @@ def whole(tmp_path_factory):
 # Killed at a random moment
 
 
+@pytest.mark.fault(
+    "a run is killed at 15 random moments",
+    "the same command goes on; the files are those of an undisturbed run",
+)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, seed, tmp_path):
     expected, (first, last) = whole
@@ -118,6 +122,10 @@ MOMENTS = {
 } | {f"in {name}": functools.partial(kill_in, name) for name in ("train_original", "unlearn", "predict", "score")}
 
 
+@pytest.mark.fault(
+    "a run is killed while it trains, unlearns, predicts, scores, or before, in and after writing a file",
+    "what is there is whole; the same command goes on to the same files",
+)
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tmp_path):
     process = started(moment, CELLS, tmp_path)
@@ -139,6 +147,10 @@ def bits(model):
     return {k: v.numpy().tobytes() for k, v in model.state_dict().items()}
 
 
+@pytest.mark.fault(
+    "a method is stopped between checkpoints",
+    "goes on from the last one to the same bits",
+)
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_a_method_that_is_stopped_goes_on_from_its_checkpoint_to_the_same_bits(name, original, data, split, tmp_path):
     path, ran = tmp_path / ".run.checkpoint", []
@@ -169,6 +181,10 @@ def epochs_run(path, data, split):
     return ran
 
 
+@pytest.mark.fault(
+    "a checkpoint of another run lies there",
+    "not used",
+)
 def test_a_checkpoint_of_another_run_is_not_used(data, split, tmp_path):
     assert epochs_run(stored(tmp_path / ".a.checkpoint", data, split), data, split) == [2]
     assert epochs_run(stored(tmp_path / ".b.checkpoint", data, split, "other"), data, split) == [0, 1, 2]
@@ -184,6 +200,10 @@ DAMAGES = {
 }
 
 
+@pytest.mark.fault(
+    "a checkpoint is cut short, empty or altered",
+    "set aside with a warning, the run starts afresh",
+)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(damage, data, split, tmp_path):
     path = stored(tmp_path / ".run.checkpoint", data, split)
@@ -193,6 +213,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(damage, data
     assert (tmp_path / ".run.unreadable").exists()
 
 
+@pytest.mark.fault(
+    "a stored Original is cut short, empty or altered",
+    "set aside with a warning, trained again",
+)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_original_is_set_aside_and_trained_again(damage, whole, tmp_path):
     HERE(CELLS[:1], tmp_path)
@@ -208,6 +232,10 @@ class Evil:
         return (os.mkdir, (self.path,))
 
 
+@pytest.mark.fault(
+    "a checkpoint holds a pickle that would run code",
+    "set aside with a warning, nothing is run",
+)
 def test_a_checkpoint_runs_no_code(tmp_path):
     evil, path = Evil(), tmp_path / ".run.checkpoint"
     evil.path = str(tmp_path / "executed")
@@ -237,6 +265,10 @@ def test_the_seconds_of_a_record_hold_what_a_killed_process_put_in(tmp_path, mon
     assert again["scores"] == once["scores"] and again["seconds"] > before > 0 and not left.exists()
 
 
+@pytest.mark.fault(
+    "a checkpoint of other code, of another PyTorch or device",
+    "not used",
+)
 @pytest.mark.parametrize("difference", ["code", "torch", "device"])
 def test_a_checkpoint_of_other_code_version_or_device_is_not_used(difference, tmp_path, monkeypatch):
     path = tmp_path / f"{CELLS[-1].key}.json"
@@ -252,6 +284,10 @@ def test_a_checkpoint_of_other_code_version_or_device_is_not_used(difference, tm
         assert other.path == own.path and other.of != own.of
 
 
+@pytest.mark.fault(
+    "an Original was trained by other code",
+    "kept, with a warning",
+)
 def test_an_original_of_other_code_is_kept_and_said_to_be(tmp_path, monkeypatch):
     HERE(CELLS[:1], tmp_path)
     (path,) = tmp_path.glob("original-*.pt")
@@ -262,6 +298,10 @@ def test_an_original_of_other_code_is_kept_and_said_to_be(tmp_path, monkeypatch)
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault(
+    "a lock, checkpoint or half-written file of a dead process is left over",
+    "removed once its cell is done",
+)
 @pytest.mark.parametrize("kind", [".checkpoint", ".json.lock", ".json.123.part"])
 def test_what_a_process_left_that_died_after_its_work_is_swept_away(kind, tmp_path):
     HERE(CELLS[:1], tmp_path)
@@ -288,6 +328,10 @@ def count_and_run(log, cells, folder):
     HERE(cells, folder)
 
 
+@pytest.mark.fault(
+    "two processes work on one folder",
+    "each cell is computed once, both finish and agree",
+)
 def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
     folder, log = tmp_path / "out", tmp_path / "log"
     both = [started(count_and_run, log, CELLS, folder) for _ in range(2)]
@@ -300,6 +344,10 @@ def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
     assert content(folder) == whole[0]
 
 
+@pytest.mark.fault(
+    "another process is at a cell",
+    "the others come first, then it is waited for",
+)
 def test_a_cell_that_another_process_is_at_is_waited_for_last(tmp_path):
     cells, lock = CELLS[:4], tmp_path / f".{CELLS[3].key}.json.lock"
     with FileLock(lock):
@@ -320,6 +368,10 @@ def hold_for_ever(lock, held):
         time.sleep(600)
 
 
+@pytest.mark.fault(
+    "a process died while it held a lock",
+    "taken over",
+)
 def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
     lock, held = tmp_path / f".{CELLS[0].key}.json.lock", context.Event()
     process = started(hold_for_ever, lock, held)
@@ -333,6 +385,10 @@ def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
 # Other code
 
 
+@pytest.mark.fault(
+    "records in the folder were made by other code",
+    "kept, with a warning that counts and names them",
+)
 def test_records_of_other_code_are_kept_and_reported(tmp_path, monkeypatch, recwarn):
     first = HERE(CELLS[:3], tmp_path)
     assert {r["code"] for r in first} == {bench.code()} and not recwarn
