@@ -34,7 +34,7 @@ from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Checkpoint, Config, predict, train_original
+from falw.train import Checkpoint, Config, as_floats, predict, train_original
 
 Record = dict[str, Any]  # what a cell's JSON file holds
 
@@ -62,6 +62,9 @@ class Setting:
     per_class: int | None = None
     data_seed: int = 0
     split_mismatch: bool = False
+
+    def __post_init__(self) -> None:
+        as_floats(self, "ratio", "gamma", "val")
 
 
 # How each network is trained (Original and Retrain alike) and unlearned. The large networks follow Appendix C.1; the

@@ -66,6 +66,14 @@ class Config:
             if getattr(self, name) not in table:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(table)}")
         object.__setattr__(self, "milestones", tuple(self.milestones))  # JSON has lists
+        as_floats(self, "lr", "momentum", "weight_decay", "coefficient")
+
+
+def as_floats(frozen: Any, *names: str) -> None:
+    """Make the fields of a frozen dataclass floats, None aside: 2 and 2.0 are one description and have one hash."""
+    for name in names:
+        value = getattr(frozen, name)
+        object.__setattr__(frozen, name, None if value is None else float(value))
 
 
 def _half_cosine(t: float) -> float:

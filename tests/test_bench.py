@@ -139,6 +139,13 @@ def test_a_record_describes_its_cell_completely(finished):
         assert re.fullmatch("[0-9a-f]{16}", r["key"])
 
 
+def test_a_whole_number_and_the_same_float_are_one_cell():
+    setting, config = replace(SETTING, gamma=1, ratio=0.5, val=0), replace(CELL.config, lr=1, weight_decay=0)
+    cell = Cell(setting, "rl", replace(config, coefficient=25), CELL.recipe)
+    same = replace(cell, setting=replace(setting, gamma=1.0, val=0.0), config=replace(config, lr=1.0, coefficient=25.0))
+    assert cell.key == same.key and cell.parent == same.parent and replace(setting, val=None).val is None
+
+
 # The Original
 
 
