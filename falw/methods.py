@@ -40,6 +40,8 @@ from falw.train import (
     load_batch,
     negative_cross_entropy,
     own_label,
+    send,
+    to_device,
 )
 from falw.weights import (
     ClassStats,
@@ -94,7 +96,7 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
                 drawn.clear()
                 g = generator(task.config.seed, epoch, LABELS)
                 shift = torch.randint(0 if may_be_own else 1, classes, y.shape, generator=g)
-                drawn[epoch] = (y + shift.to(y.device)) % classes
+                drawn[epoch] = (y + to_device(shift, y.device)) % classes
             return drawn[epoch]
 
         return lambda batch: table(batch.epoch if redraw else 0)[batch.index]
@@ -199,8 +201,8 @@ def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tens
     params = dict(model.named_parameters())
     draws = draw_augmentation(len(images.y), task.config, 0, device)
     forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
-    for step in epoch_steps(part, task.split, task.config, 0):
-        batch = load_batch(images, step.index.to(device), draws, task.config, forget, 0)
+    for step in send(epoch_steps(part, task.split, task.config, 0), device):
+        batch = load_batch(images, step.index, draws, task.config, forget, 0)
         loss = F.cross_entropy(model(batch.x).float(), batch.y)
         gradients = torch.autograd.grad(loss, list(params.values()))
         yield len(batch.y), dict(zip(params, gradients, strict=True))

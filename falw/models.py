@@ -69,12 +69,12 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Sequential(Conv(inp, out, 1, stride), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
 def _residual(widths: tuple[int, ...], blocks: int, num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
-    layers: list[nn.Module] = [Conv(3, widths[0], 3, 1, 1), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    layers: list[nn.Module] = [Conv(3, widths[0], 3, 1, 1), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
     inp = widths[0]
     for stage, out in enumerate(widths):
         for block in range(blocks):
@@ -104,11 +104,11 @@ def vgg16(num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
     for stage in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
         layers += [nn.MaxPool2d(2)] if layers else []
         for out in stage:
-            layers += [Conv(inp, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [Conv(inp, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             inp = out
     layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
     for wide, narrow in ((2048, 256), (256, 256)):
-        layers += [SmallLinear(wide, narrow), nn.ReLU()]
+        layers += [SmallLinear(wide, narrow), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers), SmallLinear(256, num_classes)
 
 

@@ -9,6 +9,7 @@ epoch starts, so a run can be resumed without a stored generator and draws the s
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,6 +99,15 @@ def precision_of(config: Config, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def make_deterministic() -> None:
+    """Ask PyTorch for the same bits every time on a GPU, in this process, before its first product on one.
+
+    Slower, and a GPU of another kind still gives others. On a CPU the same number of threads always gives the same.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a warning names what has no such algorithm
 
 
 class Step(NamedTuple):
@@ -242,7 +252,19 @@ def draw_augmentation(n: int, config: Config, epoch: int, device: torch.device) 
     g = generator(config.seed, epoch, AUGMENT)
     dy, dx = torch.randint(0, 2 * config.crop + 1, (2, n), generator=g)
     flip = torch.randint(0, 2, (n,), generator=g).bool() & config.flip
-    return Draws(dy.to(device), dx.to(device), flip.to(device))
+    return Draws(*(to_device(t, device) for t in (dy, dx, flip)))
+
+
+def to_device(t: Tensor, device: torch.device) -> Tensor:
+    """The tensor there. A GPU takes it from memory that the system does not move, and nobody waits until it has."""
+    return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t.to(device)
+
+
+def send(steps: list[Step], device: torch.device) -> list[Step]:
+    """The steps of an epoch with their indices on the device, sent as one tensor."""
+    sizes = [len(step.index) for step in steps]
+    sent = to_device(torch.cat([step.index for step in steps]), device).split(sizes)
+    return [step._replace(index=index) for step, index in zip(steps, sent, strict=True)]
 
 
 def load_batch(images: Images, index: Tensor, draws: Draws, config: Config, forget: Tensor, epoch: int) -> Batch:
@@ -288,13 +310,17 @@ def fit(
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    graph: bool = False,
 ) -> nn.Module:
     """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
 
-    `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
-    in an epoch waits for the device.
+    `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. With
+    `graph` the network's passes are recorded once and replayed, see `Graphed`; it takes a GPU. Nothing in an epoch
+    waits for the device. Raises FloatingPointError, at the end of an epoch, for a loss that is no finite number.
     """
     images, device = data.train, data.train.x.device
+    if device.type == "cuda":  # by trial, as all batches but one have one shape; trials need not end alike
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     dtype = precision_of(config, device)
     model.to(device).to(memory_format=torch.channels_last)
     params = dict(model.named_parameters())
@@ -304,29 +330,33 @@ def fit(
         momentum=config.momentum,
         nesterov=config.nesterov,
         weight_decay=config.weight_decay,
+        fused=device.type == "cuda",
     )
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    # A graph cannot hold the cache of autocast, which saves nothing where a weight is used once in a pass.
+    autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
     forget = torch.zeros(len(images.y), dtype=torch.bool)
     forget[split.forget] = True
-    forget = forget.to(device)
+    forget = to_device(forget, device)
     freeze = Freeze(params, objective.mask) if objective.mask is not None else None
+    passes = Graphed(model, images.x[: config.batch_size], autocast) if graph else model
 
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "weight": objective.weight}
     parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}  # all that changes in a run
 
     for epoch in range(checkpoint.resume(parts) if checkpoint is not None else 0, config.epochs):
         model.train()
-        draws = draw_augmentation(len(images.y), config, epoch, device)
-        for index, kind, progress in epoch_steps(objective.batches, split, config, epoch):
-            batch = load_batch(images, index.to(device, non_blocking=True), draws, config, forget, epoch)
+        draws, losses = draw_augmentation(len(images.y), config, epoch, device), []
+        for index, kind, progress in send(epoch_steps(objective.batches, split, config, epoch), device):
+            batch = load_batch(images, index, draws, config, forget, epoch)
             with autocast:
                 if objective.weight is not None and kind != "retain":
                     objective.weight.update(model, epoch)
-                logits = model(batch.x)
+                logits = passes(batch.x)
             loss = objective(logits, batch, progress)
             if objective.penalty is not None:
                 loss = loss + objective.penalty(model, progress)
+            losses.append(loss.detach())
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
@@ -341,11 +371,40 @@ def fit(
             scaler.update()
             if masked and objective.mask_on == "update":
                 freeze.restore()
+        check_losses(losses, epoch)
         if on_epoch is not None:
             on_epoch(epoch, model)
         if checkpoint is not None:
             checkpoint.keep(parts, epoch + 1)
     return model
+
+
+def check_losses(losses: list[Tensor], epoch: int) -> None:
+    """Raise FloatingPointError naming the first step of an epoch whose loss is no finite number."""
+    found = torch.stack(losses).tolist()
+    for step, loss in enumerate(found, start=1):
+        if not math.isfinite(loss):
+            place = f"step {step} of {len(found)} in epoch {epoch + 1}"
+            raise FloatingPointError(f"the loss is {loss} at {place}: it has diverged; lower the learning rate")
+
+
+class Graphed:
+    """A model whose passes over full batches, forward and backward, are recorded on a GPU once and replayed.
+
+    A replay starts hundreds of kernels at once, which saves their starts one by one where they are short. `x` is a
+    full batch of pixels; any other number of images passes as ever. To record means to run: batch norm's averages are
+    put back afterwards.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, autocast: torch.autocast):
+        self.model, self.size = model.train(), len(x)
+        before = {name: t.clone() for name, t in model.state_dict().items()}
+        with autocast:  # around the model, as what is recorded replaces the `forward` of the module that is given
+            self.replay = torch.cuda.make_graphed_callables(nn.Sequential(model), (x.clone(),))
+        model.load_state_dict(before)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.replay(x) if len(x) == self.size else self.model(x)
 
 
 class Freeze:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 NORMAL, BETA = "normal", "beta"
 
@@ -29,12 +29,20 @@ def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3
     sigma_c has n - 1 in the denominator and is at least `floor`: a class whose probabilities are all alike (fully
     forgotten, or one image) would otherwise turn noise into z-scores of any size. Source: section 5.2.
     """
-    member = nn.functional.one_hot(y, num_classes).to(p_true.device, torch.float64)  # a product, not a scatter: exact
-    p = p_true.detach().double()
+    member, p = _member(y, num_classes), p_true.detach().double()
     count = member.sum(0)
     mean = member.T @ p / count.clamp(min=1)
     variance = member.T @ (p - mean[y]) ** 2 / (count - 1).clamp(min=1)
     return ClassStats(mean, variance.sqrt().clamp(min=floor), count)
+
+
+def _member(y: Tensor, num_classes: int) -> Tensor:
+    """1 where an image (n,) is of a class, else 0, float64 (n, C): its product with values sums them class by class.
+
+    Its sums come out the same every time, which those of a scatter on a GPU do not; and unlike `one_hot` it does not
+    look at the labels first.
+    """
+    return (y[:, None] == torch.arange(num_classes, device=y.device)).double()
 
 
 def z_score(p_true: Tensor, y: Tensor, stats: ClassStats) -> Tensor:
@@ -82,7 +90,7 @@ def beta_fit(p_true: Tensor, y: Tensor, num_classes: int, steps: int = 30, edge:
     """
     stats = class_stats(p_true, y, num_classes, floor=0.0)
     p = p_true.detach().double().clamp(edge, 1 - edge)
-    member = nn.functional.one_hot(y, num_classes).to(p.device, torch.float64)
+    member = _member(y, num_classes)
     share = member / member.sum(0).clamp(min=1)
     log_p, log_q = share.T @ p.log(), share.T @ (1 - p).log()  # the sufficient statistics
     mean, std = stats.mean.clamp(edge, 1 - edge), stats.std.clamp(min=edge)

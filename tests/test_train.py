@@ -359,6 +359,22 @@ def test_a_diverged_model_is_reported(data, split, original):
         predict(broken, data, split)
 
 
+@pytest.mark.fault("a loss is infinite or not a number", "an error that names the step and the epoch, and the way out")
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_loss_that_is_no_number_is_reported_with_its_step(value, data, split, config):
+    ended = []
+
+    def penalty(model, progress):
+        return torch.tensor(float(value) if progress > 0.5 else 0.0)
+
+    model = create("tiny", data.num_classes, data.mean, data.std)
+    # 144 images in steps of 32 make five an epoch, and fifteen in all: the ninth is the first beyond one half
+    words = f"^the loss is {value} at step 4 of 5 in epoch 2: it has diverged; lower"
+    with pytest.raises(FloatingPointError, match=words):
+        fit(model, data, split, Objective(penalty=penalty), config, lambda epoch, model: ended.append(epoch))
+    assert ended == [0]
+
+
 def test_a_split_of_other_data_is_refused(data, split):
     other = data._replace(train=data.train._replace(y=data.train.y[:100], x=data.train.x[:100]))
     with pytest.raises(ValueError, match="the split holds 180 images and the training set 100"):

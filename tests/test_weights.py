@@ -67,7 +67,7 @@ def test_weight_never_falls_as_p_grows_and_is_1_at_the_class_mean(p, seed, balan
     stats = class_stats(torch.tensor(unseen), zeros[:8], 1)
     p = doubles(*p, unseen.mean()).sort().values
     w = forgetting_weight(z_score(p, zeros[: len(p)], stats), balance)
-    assert (w.diff() >= 0).all()
+    assert (w.diff() > -1e-15).all()  # equal p may differ in the last bit, by their place in a vector register
     assert (w[p == unseen.mean()] == 1).all()
 
 

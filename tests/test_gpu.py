@@ -1,0 +1,145 @@
+"""What a GPU needs of the loop. The first tests run anywhere; the last need a GPU and compare it with itself."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from falw import methods, train
+from falw.methods import METHODS, VARIANTS, unlearn
+from falw.models import create
+from falw.train import Config, Objective, fit
+
+ITERATIVE = [name for name, row in {**METHODS, **VARIANTS}.items() if row.function is None]
+CONFIG = Config(epochs=2, lr=0.02, batch_size=32, crop=1)
+
+
+# Without a GPU
+
+
+class NoAnswers(TorchDispatchMode):
+    """Refuses what would make the host wait for a device: a number of a tensor, or a shape that depends on numbers."""
+
+    waits = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket.__name__ not in self.waits, f"{function} waits for the device"
+        for index in args[1] if function.overloadpacket.__name__.startswith("index") and len(args) > 1 else ():
+            dtype = getattr(index, "dtype", None)
+            assert dtype is not torch.bool, f"{function} with booleans waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def on_the_host(monkeypatch):
+    """What happens between epochs, or on the CPU whatever the device, may look at numbers."""
+
+    def alone(function):
+        def look(*args):
+            with _disable_current_modes():
+                return function(*args)
+
+        return look
+
+    for name in ("epoch_steps", "draw_augmentation", "check_losses"):
+        for module in (train, methods):
+            monkeypatch.setattr(module, name, alone(getattr(train, name)), raising=False)
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_a_step_does_not_wait_for_the_device(name, original, data, split, on_the_host):
+    with NoAnswers():
+        unlearn(name, original, data, split, CONFIG)
+
+
+@pytest.mark.parametrize("ask", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any())])
+def test_waiting_would_be_noticed(ask, on_the_host, data, split):
+    def penalty(model, progress):
+        ask(model.head.weight)
+        return torch.zeros(())
+
+    with pytest.raises(AssertionError, match="waits for the device"), NoAnswers():
+        fit(create("tiny", 6, data.mean, data.std), data, split, Objective(penalty=penalty), CONFIG)
+
+
+def test_indices_are_sent_as_they_are(split):
+    steps = train.epoch_steps("sequential", split, CONFIG, 1)
+    sent = train.send(steps, torch.device("cpu"))
+    assert len(sent) == len(steps) > 3
+    for a, b in zip(sent, steps):
+        assert torch.equal(a.index, b.index) and (a.kind, a.progress) == (b.kind, b.progress)
+
+
+def test_a_recorded_network_trains_as_the_network_itself(data, split, monkeypatch):
+    """With the contract of `make_graphed_callables`: passes to warm up, one shape, the mode it was recorded in."""
+    replays = []
+
+    def record(module, sample):
+        assert not torch.is_autocast_cache_enabled() and module.training
+        shape, forward = sample[0].shape, module.forward
+        for _ in range(3):
+            module(*sample).sum()
+
+        def replay(x):
+            assert module.training and x.shape == shape
+            replays.append(len(x))
+            return forward(x)
+
+        module.forward = replay
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    plain, graphed = (create("tiny", 6, data.mean, data.std) for _ in range(2))
+    fit(plain, data, split, Objective(), CONFIG)
+    fit(graphed, data, split, Objective(), CONFIG, graph=True)
+    assert replays == [32] * 2 * 4  # 144 images: four full batches, and one of 16 that passes as ever
+    assert all(torch.equal(v, graphed.state_dict()[k]) for k, v in plain.state_dict().items())
+
+
+# With one
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def on_gpu(data, split, precision="auto", **how):
+    torch.manual_seed(0)
+    config = Config(epochs=4, lr=0.02, batch_size=32, crop=1, precision=precision)
+    return fit(create("tiny", 6, data.mean, data.std), data.to("cuda"), split, Objective(), config, **how)
+
+
+@gpu
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
+    data, original = data.to("cuda"), copy.deepcopy(original).cuda()
+    monkeypatch.setattr(train, "check_losses", lambda losses, epoch: None)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        unlearn(name, original, data, split, replace(CONFIG, precision="bfloat16"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@gpu
+def test_a_graph_gives_what_single_kernels_give(data, split):
+    plain, graphed = on_gpu(data, split, "float32"), on_gpu(data, split, "float32", graph=True)
+    for (name, a), b in zip(plain.state_dict().items(), graphed.state_dict().values()):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4), name
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_what_float32_does(precision, data, split):
+    found = [
+        train.predict(on_gpu(data, split, p).eval(), data.to("cuda"), split).retain.correct
+        for p in ("float32", precision)
+    ]
+    assert abs(found[0].double().mean() - found[1].double().mean()) < 0.1
+
+
+@gpu
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_runs_on_a_gpu(name, original, data, split):
+    model = unlearn(name, copy.deepcopy(original).cuda(), data.to("cuda"), split, CONFIG)
+    assert all(torch.isfinite(t).all() for t in model.state_dict().values())
