@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
             "--out", required=True, type=Path, help="folder of the records; what is there is not rerun"
         )
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument("--deterministic", action="store_true", help="a GPU: the same bits every time, slower")
         command.add_argument("--root", type=Path, help="folder of the data sets on disk")
         command.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
         command.add_argument("--engine", default="inprocess", help="inprocess, or ray for several machines")
@@ -104,7 +105,8 @@ def _where(args: argparse.Namespace) -> dict:
     from falw.engines import find_engine
 
     engine = find_engine(args.engine, args.ray_address, args.gpus_per_cell)
-    return {"root": args.root, "device": args.device, "jobs": args.jobs, "engine": engine, "progress": True}
+    where = {"root": args.root, "device": args.device, "jobs": args.jobs, "deterministic": args.deterministic}
+    return {**where, "engine": engine, "progress": True}
 
 
 def _setting(args: argparse.Namespace) -> dict:

@@ -11,7 +11,9 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import platform
+import re
 import subprocess
 import time
 import warnings
@@ -34,7 +36,7 @@ from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Checkpoint, Config, as_floats, predict, train_original
+from falw.train import Checkpoint, Config, as_floats, make_deterministic, predict, train_original
 
 Record = dict[str, Any]  # what a cell's JSON file holds
 
@@ -252,7 +254,12 @@ def _seconds(checkpoint: Checkpoint, device: torch.device) -> float:
 
 
 def run_cell(
-    cell: Cell, out: Path, root: Path | None = None, device: str | torch.device = "cpu", wait: bool = True
+    cell: Cell,
+    out: Path,
+    root: Path | None = None,
+    device: str | torch.device = "cpu",
+    wait: bool = True,
+    deterministic: bool = False,
 ) -> Record | None:
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
@@ -264,6 +271,8 @@ def run_cell(
     record = read_record(path, cell)
     if record is not None:
         return record
+    if deterministic:
+        make_deterministic()
     try:
         with alone(path, wait):
             return read_record(path, cell) or _compute(cell, out, root, torch.device(device), wait)
@@ -332,8 +341,9 @@ def conditions(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() or "cpu"
     versions = {"falw": falw.__version__, "torch": torch.__version__, "python": platform.python_version()}
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    same = device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
     made = {"versions": versions, "commit": commit(), "code": code(), "date": date}
-    return {"device": f"{device.type}: {name}", **made}
+    return {"device": f"{device.type}: {name}", "deterministic": same, **made}
 
 
 DECIDING = ("split", "weights", "metrics", "audit", "models", "data", "train", "methods", "bench")
@@ -402,6 +412,7 @@ def run(
     jobs: int | None = None,
     progress: bool = False,
     engine: Engine = IN_PROCESS,
+    deterministic: bool = False,
     **changes: Any,
 ) -> list[Record]:
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
@@ -412,7 +423,8 @@ def run(
     settings = [setting] if isinstance(setting, Setting) else list(setting)
     names = parse_methods(methods)
     cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
-    return run_cells(cells, out, root=root, device=device, jobs=jobs, progress=progress, engine=engine)
+    where: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "engine": engine}
+    return run_cells(cells, out, **where, progress=progress, deterministic=deterministic)
 
 
 def run_cells(
@@ -424,11 +436,13 @@ def run_cells(
     jobs: int | None = None,
     progress: bool = False,
     engine: Engine = IN_PROCESS,
+    deterministic: bool = False,
 ) -> list[Record]:
     """The records of the cells, in order, each run if it is not in `out`; Originals come first, then the longest.
 
-    jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. Data sets and splits
-    are checked before the first file is written. A UserWarning says so if stored records were made by other code.
+    jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. deterministic: see
+    `train.make_deterministic`. Data sets and splits are checked before the first file is written. A UserWarning says so
+    if stored records were made by other code, and if a model diverges.
     Raises ValueError for what does not exist or fit, ChildProcessError if a worker is lost again and again.
     """
     if jobs is not None and jobs < 1:
@@ -455,11 +469,14 @@ def run_cells(
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
     rest = [cell for cell in todo if cell not in originals.values()]
-    work = functools.partial(run_cell, root=where)
+    work = functools.partial(run_cell, root=where, deterministic=deterministic)
     with _bar(sum(passes[cell.key] for cell in todo), progress) as bar, engine.start(work, out, device, jobs) as each:
         for wave in (list(originals.values()), rest):
             for cell, record in each(wave):
                 records[cell.key] = record
+                if record["scores"] is None:
+                    name = f"{cell.method}, gamma {cell.setting.gamma:g}, seed {cell.setting.seed}"
+                    warnings.warn(f"{name}: {record['failed']}", stacklevel=2)
                 bar.set_postfix_str(cell.method)
                 bar.update(passes[cell.key])
     return [records[cell.key] for cell in cells]
@@ -494,7 +511,8 @@ def _bar(total: float, progress: bool) -> Any:
 
 def read_records(out: str | Path) -> list[Record]:
     """Every record in a folder, other files left alone; raises FileNotFoundError where there is none."""
-    found = (read_record(path) for path in sorted(Path(out).glob("[0-9a-f]" * 16 + ".json")))
+    names = sorted(os.listdir(out)) if Path(out).is_dir() else []  # unlike glob, it says so if it may not look
+    found = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
     records = [record for record in found if record is not None]
     if not records:
         raise FileNotFoundError(f"no records in '{out}'; make some: python -m falw run --out {out}")

@@ -15,12 +15,19 @@ from filelock import FileLock
 
 
 def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all.
+
+    Raises OSError naming the file if there is no room or no permission.
+    """
     part = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.part")
     try:
         with open(part, "wb") as f:
             write(f)
         os.replace(part, path)
+    except OSError as error:  # the system names no file when a disk is full, and `part` when it may not be made
+        raise OSError(
+            error.errno, f"{error.strerror}; the same command goes on when it can be written", str(path)
+        ) from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """A small data set with a train-test gap that trains in a second, shared by the tests of the loop and the methods."""
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def content(folder):
         else:
             found[path.name] = None
     return found
+
+
+# A clean process that has everything imported forks each process that a test wants to kill, or to fail.
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(["falw.bench", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
+
+
+def started(function, *args):
+    process = forks.Process(target=function, args=args)
+    process.start()
+    return process
 
 
 # The table of faults in CONTRIBUTING.md: a row for each test marked `fault(tried, outcome)`, written where all passed.

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import content
+from conftest import content, forks, started
 from filelock import FileLock
 
 from falw import bench, files
@@ -35,16 +34,6 @@ CELLS += [  # long enough for two checkpoints each
     for gamma, name in ((0.0, "falw-rolling"), (1.0, "sfron"))
 ]
 HERE = functools.partial(run_cells, device="cpu", jobs=1)
-
-# A clean process that has everything imported forks each process of these tests.
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["falw.bench", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
-
-
-def started(function, *args):
-    process = context.Process(target=function, args=args)
-    process.start()
-    return process
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +362,7 @@ def hold_for_ever(lock, held):
     "taken over",
 )
 def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
-    lock, held = tmp_path / f".{CELLS[0].key}.json.lock", context.Event()
+    lock, held = tmp_path / f".{CELLS[0].key}.json.lock", forks.Event()
     process = started(hold_for_ever, lock, held)
     assert held.wait(60)
     process.kill()

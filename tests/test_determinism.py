@@ -1,0 +1,60 @@
+"""The same numbers again: whatever the order, the company, the threads and the engine. (With Ray: test_engines.)"""
+
+import os
+
+import pytest
+import torch
+from conftest import content, forks, started
+
+from falw.bench import Setting, cells_of, run_cells
+from falw.train import make_deterministic
+
+SETTING = Setting("textures", size=8, classes=4, per_class=12, gamma=1.0)
+METHODS = ["falw", "sfron", "iu", "bs", "l1-sparse"]
+
+
+def run(folder, methods=METHODS, threads=1, jobs=1):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        run_cells(cells_of(SETTING, methods, 2, epochs=2), folder, device="cpu", jobs=jobs)
+    finally:
+        torch.set_num_threads(before)
+    return content(folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("first"))
+
+
+ALIKE = {
+    "once more": {},
+    "two threads": {"threads": 2},
+    "methods in another order": {"methods": METHODS[::-1]},
+    "two worker processes": {"jobs": 2},
+    "some of the methods": {"methods": ["bs", "falw"]},
+    "one method alone": {"methods": ["iu"]},
+}
+
+
+@pytest.mark.fault(
+    "a run is repeated with other threads, workers, company or order", "the same files, seconds and date aside"
+)
+@pytest.mark.parametrize("how", ALIKE.values(), ids=ALIKE)
+def test_a_cell_comes_out_the_same(how, first, tmp_path):
+    found = run(tmp_path, **how)
+    assert found == {name: first[name] for name in found} and len(found) >= 2 * 4 + 1
+    assert len(found) == len(first) or "methods" in how
+
+
+def ask(end):
+    make_deterministic()
+    end.send((torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"]))
+
+
+def test_deterministic_algorithms_are_asked_for():
+    ours, theirs = forks.Pipe()
+    started(ask, theirs)
+    assert ours.poll(60) and ours.recv() == (True, ":4096:8")
+    assert not torch.are_deterministic_algorithms_enabled()
