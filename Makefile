@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast faults test-browser gpu-tune gpu-tables bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -103,6 +103,10 @@ gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32
 	for table in table6 table4 table2 table3 table7 table8 table5 table1; do echo "$$table"; \
 		$(BIN)/python -m falw bench $$table --scale local --seeds 3 --root $(DATA) --out results/gpu \
 		$(if $(DRY),--dry-run,--device cuda); done
+
+gpu-bench: $(READY)  ## on a GPU: the tests that need one, then speed at the paper's networks and sizes
+	$(BIN)/python -m pytest tests/test_gpu.py
+	for script in gpu loop; do $(BIN)/python benchmarks/$$script.py; done
 
 bench: $(READY)  ## speed measurements, each a ratio within one run; they are written to results/bench/
 	for script in loop audit engines; do echo "$$script"; $(BIN)/python benchmarks/$$script.py; done

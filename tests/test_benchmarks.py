@@ -103,3 +103,27 @@ def test_sixteen_cells_are_equal_work(measurements):
 def test_a_committed_record_is_of_a_clean_commit(path):
     record = json.loads(path.read_text())
     assert not record["commit"].endswith("+") and record["rows"]
+
+
+def test_the_measurements_of_a_gpu_run_through(measurements, tmp_path, monkeypatch, capsys):
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(measurements["common"], "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu, "REPEATS", 1)
+    monkeypatch.setattr(
+        gpu, "interleaved", lambda runs, *how: {name: [seconds(run, CPU)] for name, run in runs.items()}
+    )
+    seconds = measurements["common"].seconds
+    gpu.main([("tiny", 8)], images=1000, batch=64, product=64)
+    (path,) = tmp_path.glob("gpu-*.json")
+    product, step, *schedules = json.loads(path.read_text())["rows"]
+    assert product["TFLOP/s"] > 0 and step["images/s"] > 0 and step["usual / ours"] > 0
+    assert step["150 epochs of 45,000, s"] == pytest.approx(15 * step["10 epochs of 45,000, s"])
+    assert len(schedules) >= 4 and all(list(row.values())[1] > 0 for row in schedules)
+
+
+def test_operations_are_counted_as_by_hand(measurements):
+    gpu = importlib.import_module("gpu")
+    # shared/spec: ResNet-18 at 32x32 with 100 classes takes 1.111 GFLOP forward, and without the first layer's gradient
+    # for pixels 3.329 in all
+    assert gpu.flops_an_image("resnet18", 32) == pytest.approx(3.329e9, rel=0.005)
+    assert gpu.flops_an_image("vgg16", 64) == pytest.approx(7.506e9, rel=0.005)
