@@ -110,7 +110,7 @@ def on_gpu(data, split, precision="auto", **how):
 
 
 @gpu
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", [name for name in ITERATIVE if name != "falw-beta"])  # SciPy's function, on the CPU
 def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
     data, original = data.to("cuda"), copy.deepcopy(original).cuda()
     monkeypatch.setattr(train, "check_losses", lambda losses, epoch: None)
