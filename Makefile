@@ -109,7 +109,7 @@ gpu-bench: $(READY)  ## on a GPU: the tests that need one, then speed at the pap
 	for script in gpu loop; do $(BIN)/python benchmarks/$$script.py; done
 
 bench: $(READY)  ## speed measurements, each a ratio within one run; they are written to results/bench/
-	for script in loop audit engines; do echo "$$script"; $(BIN)/python benchmarks/$$script.py; done
+	for script in loop audit engines; do echo "$$script"; KINETO_LOG_LEVEL=9 $(BIN)/python benchmarks/$$script.py; done
 
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all
