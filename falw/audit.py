@@ -14,7 +14,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from falw.metrics import Part, Predictions, select
+from falw.metrics import Part, Predictions, select, whole
 
 TINY = 1e-30  # a probability of 0 counts as this in a logarithm, as in the published code
 C = 3.0  # the bound on the weight of one image in the SVC
@@ -81,7 +81,8 @@ def svc_mia(
     Members are retain images, non-members test images, as many of each as the smaller set has. The SVC is
     scikit-learn's (RBF kernel, C = 3, gamma = 1 / features); with `fast` it is fitted to merged points, which acts on
     features of one number and is many times faster where images are many (measured by benchmarks/audit.py).
-    Raises ValueError for an unknown feature and for an empty retain or test set. Source: SalUn, SVC_MIA.py.
+    Raises ValueError for an unknown feature, an empty retain or test set, and rows that hold NaN. Source: SalUn,
+    SVC_MIA.py.
 
     Departure: the published members are the first images of the retain set in storage order, which are of a few
     classes where files are sorted by class, and it fails if there are fewer than test images. Here they are drawn with
@@ -93,6 +94,8 @@ def svc_mia(
     table = LEGACY if legacy else FEATURES
     if feature not in table:
         raise ValueError(f"unknown feature '{feature}'; choose one of: {', '.join(table)}")
+    for part in (pred.forget, pred.retain, pred.test):
+        whole(part.p)
     parts = (*_shadow(pred, seed), pred.forget)
     if len(pred.forget.y) == 0:
         return float("nan")

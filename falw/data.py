@@ -89,10 +89,10 @@ def load_dataset(
 ) -> Dataset:
     """A data set by name, as uint8 tensors on `device`; "folder:PATH" reads class folders of images.
 
-    root: where data sets lie on disk. size: pixels a side; other shapes are squeezed to it. classes: keep
-    the first so many. per_class: keep so many training images of each class, drawn with `seed`; for generated
-    data `seed` draws the data itself. cache: keep decoded files as one file in `cache_folder()`.
-    Raises ValueError or FileNotFoundError, naming the value and the way out.
+    root: where data sets lie on disk; links there are followed; only a download writes. size: pixels a side; other
+    shapes are squeezed to it. classes: keep the first so many. per_class: keep so many training images of each class,
+    drawn with `seed`; for generated data `seed` draws the data itself. cache: keep decoded files as one file in
+    `cache_folder()`. Raises ValueError or FileNotFoundError, naming the value and the way out.
     """
     kind, _, path = name.partition(":")
     if kind not in DATASETS or bool(path) != (kind == "folder"):
@@ -308,7 +308,8 @@ SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
 def _load_folder(ask: Ask) -> Dataset:
-    base = (ask.root or Path()) / Path(ask.path).expanduser()
+    """Class folders. Links are followed wherever they lead, since data sets are often linked; nothing is written."""
+    base = (ask.root or Path()) / os.path.expanduser(ask.path)
     train, test = (_visible(base / part, folders=True) for part in ("train", "test"))
     different = ", ".join(sorted(set(train) ^ set(test))[:5])
     if different:
@@ -323,29 +324,44 @@ def _list(base: Path, folder: str, classes: list[str]) -> Listing:
 
 def _visible(folder: Path, folders: bool = False) -> list[str]:
     """Sorted names in a folder of only files, or only folders, without hidden ones."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder '{folder}'; images lie in train/<class>/* and test/<class>/*")
-    with os.scandir(folder) as found:
-        entries = [e for e in found if not (e.name.startswith(".") or e.name.lower() in SYSTEM_FILES)]
-    for e in entries:
-        if e.is_dir() != folders:
-            kind = "class folder" if folders else "file"
-            raise ValueError(f"'{e.path}' is not a {kind}; move or remove it")
+    try:
+        with os.scandir(folder) as found:
+            entries = [e for e in found if not (e.name.startswith(".") or e.name.lower() in SYSTEM_FILES)]
+        strange = [e for e in entries if not (e.is_dir() if folders else e.is_file())]  # a dangling link, a pipe
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"no folder '{folder}'; images lie in train/<class>/* and test/<class>/*") from None
+    except OSError as error:  # closed to us, or a link in a circle
+        raise _unreadable(error) from None
+    for e in strange:
+        raise ValueError(f"{e.path!r} is not a {'class folder' if folders else 'file'}; move or remove it")
     if folders and not entries:
         raise ValueError(f"'{folder}' is empty; it should hold one folder of images a class")
     return sorted(e.name for e in entries)
 
 
+def _unreadable(error: OSError) -> FileNotFoundError:
+    return FileNotFoundError(f"{error.filename!r} cannot be read ({error.strerror}); repair or remove it")
+
+
 def _load_tiny_imagenet(ask: Ask) -> Dataset:
-    """Departure: the test set is all 10,000 labelled val images; the paper's loader loses all but 4,999."""
+    """The official folder. What its text files name has to lie in the folder itself.
+
+    Departure: the test set is all 10,000 labelled val images; the paper's loader loses all but 4,999.
+    """
     root = ask.root or Path()
     base = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root
-    wnids = _lines(base / "wnids.txt")
+    wnids = _names(base / "wnids.txt", _lines(base / "wnids.txt"))
     words = dict(line.split("\t", 1) for line in _lines(base / "words.txt") if "\t" in line)
-    rows = [f"{line}\t".split("\t")[:2] for line in _lines(base / "val/val_annotations.txt")]
-    unknown = ", ".join(sorted({wnid for _, wnid in rows} - set(wnids))[:5])
-    if unknown:
-        raise ValueError(f"'{base}': val_annotations.txt and wnids.txt disagree: {unknown}; restore both")
+    listing = base / "val/val_annotations.txt"
+    rows = [f"{line}\t".split("\t")[:2] for line in _lines(listing)]
+    files = _names(listing, [file for file, _ in rows])
+    for other, differ in (
+        ("wnids.txt", {wnid for _, wnid in rows} - set(wnids)),
+        ("val/images", set(_visible(base / "val/images")) - set(files)),
+    ):
+        if differ:
+            named = ", ".join(map(repr, sorted(differ)[:5]))
+            raise ValueError(f"'{base}': val_annotations.txt and {other} disagree: {named}; restore both")
     label = {wnid: c for c, wnid in enumerate(wnids)}
     test = [(f"val/images/{file}", label[wnid]) for file, wnid in rows]
     names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
@@ -353,9 +369,28 @@ def _load_tiny_imagenet(ask: Ask) -> Dataset:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no '{path}'; give --root of the official tiny-imagenet-200 folder")
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        remedy = "give --root of the official tiny-imagenet-200 folder"
+        raise FileNotFoundError(f"there is no '{path}'; {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 text ({error.reason} at byte {error.start}); restore it") from None
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _names(path: Path, names: list[str]) -> list[str]:
+    """The names that the file at `path` lists; raises ValueError for none, one twice, one that leads elsewhere."""
+    if not names:
+        raise ValueError(f"'{path}' is empty; restore it")
+    for name in names:
+        if name in (".", "..", "") or "/" in name or "\0" in name:
+            raise ValueError(f"'{path}' names {name!r}, which is no name in its folder; restore it")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{path}' names {twice!r} more than once; restore it")
+    return names
 
 
 def _decode(
@@ -394,7 +429,7 @@ def _read_images(base: Path, files: list[str], ask: Ask) -> Tensor:
             image = _read_image(base / files[i], ask.size)
             if image.shape != first:
                 sizes = "{2}x{1}, not {5}x{4} as".format(*image.shape, *first)
-                raise ValueError(f"'{base / files[i]}' is {sizes} '{files[0]}'; give size to make all alike")
+                raise ValueError(f"{str(base / files[i])!r} is {sizes} '{files[0]}'; give size to make all alike")
             x[i] = image
         return len(chunk)
 
@@ -415,6 +450,8 @@ def _read_image(path: Path, size: int | None) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
+            if image.format == "EPS":
+                raise ValueError("EPS is a program, which would be run by Ghostscript")
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels is more than {MAX_PIXELS}")
             image = _to_rgb(ImageOps.exif_transpose(image))
@@ -423,7 +460,7 @@ def _read_image(path: Path, size: int | None) -> np.ndarray:
             return np.asarray(image).transpose(2, 0, 1)
     except Exception as error:  # Pillow raises many kinds; the reader needs the file
         reason = _first_line(error)
-        raise ValueError(f"'{path}' cannot be read as an image ({reason}); repair or remove it") from None
+        raise ValueError(f"{str(path)!r} cannot be read as an image ({reason}); repair or remove it") from None
 
 
 def _to_rgb(image: Any) -> Any:
@@ -467,8 +504,7 @@ def _key(files: list[str], base: Path, ask: Ask) -> str:
     try:
         stats = [(f, (s := os.stat(f"{base}/{f}")).st_size, s.st_mtime_ns) for f in files]
     except OSError as error:  # a dangling link, or a file that only an index names
-        reason = f"'{error.filename}' cannot be read ({error.strerror})"
-        raise FileNotFoundError(f"{reason}; repair or remove it") from None
+        raise _unreadable(error) from None
     version = 2  # to be raised when decoding changes
     return hashlib.sha256(json.dumps([version, ask.size, stats]).encode()).hexdigest()[:24]
 

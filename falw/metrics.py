@@ -5,6 +5,7 @@ Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -24,8 +25,17 @@ class Part(NamedTuple):
 
     @property
     def correct(self) -> Tensor:
-        """Whether the most probable class is the true one, (n,) bool."""
+        """Whether the most probable class is the true one, (n,) bool; raises ValueError for rows that hold NaN."""
+        whole(self.p)
         return self.p.argmax(1) == self.y
+
+
+def whole(p: Tensor) -> Tensor:
+    """The rows (n, ...) themselves; raises ValueError if one holds NaN or infinity, which every score would hide."""
+    bad = int((~torch.isfinite(p).reshape(len(p), p[:1].numel()).all(1)).sum())
+    if bad:
+        raise ValueError(f"{bad} of {len(p)} rows hold NaN or infinity: the model diverged; lower the learning rate")
+    return p
 
 
 class Predictions(NamedTuple):
@@ -47,7 +57,7 @@ class Scores(NamedTuple):
 
 
 def accuracy(part: Part) -> float:
-    """Top-1 accuracy in percent; NaN for an empty part."""
+    """Top-1 accuracy in percent; NaN for an empty part. Raises ValueError for rows that hold NaN."""
     return 100 * part.correct.double().mean().item()
 
 
@@ -58,13 +68,15 @@ def score(pred: Predictions) -> Scores:
     the model gets it right, having learnt on retain (members) and test images (non-members). A classifier on one
     yes-or-no feature can only take it as it is or the other way round, so MIA is 100 - FA while RA > TA, else FA.
     97 of the paper's 131 distinct rows are 100 - FA. `audit` has the attacks that look at the probabilities.
+
+    A score is NaN where a part that it needs is empty: MIA needs forget, retain and test. Raises as `accuracy`.
     """
     fa, ra, ta = accuracy(pred.forget), accuracy(pred.retain), accuracy(pred.test)
-    return Scores(fa, ra, ta, mia=100 - fa if ra > ta else fa)
+    return Scores(fa, ra, ta, mia=100 - fa if ra > ta else fa if ra <= ta else math.nan)
 
 
 def gap(scores: Scores, retrain: Scores) -> float:
-    """Avg. Gap: mean over the four scores of the distance to Retrain, in points. Source: section 6.1."""
+    """Avg. Gap: mean over the four scores of the distance to Retrain, in points; NaN if one is. Source: section 6.1."""
     return sum(abs(s - r) for s, r in zip(scores, retrain, strict=True)) / len(scores)
 
 
@@ -80,7 +92,9 @@ def distributions(part: Part, groups: dict[str, Tensor]) -> dict[str, dict[str, 
     """The true class's probability within each group of classes: {"mean", "counts" of BINS equal bins of [0, 1]}.
 
     "mean" is None for an empty group. Differences of means between two models are mean deviations (Definition 1).
+    Raises ValueError for rows that hold NaN.
     """
+    whole(part.p)
     found = {}
     for name, classes in groups.items():
         p = select(part, torch.isin(part.y, classes)).p_true.double()
@@ -108,9 +122,12 @@ def deviation(unlearned: Part, retrain: Part) -> Tensor:
 def deviation_shares(difference: Tensor, tol: float = 0.1) -> dict[str, float]:
     """Percent of samples that Definition 1 calls under, faithful and over, for deviations (n,) and tolerance tol.
 
+    NaN of no samples. Raises ValueError for deviations that are NaN, which would count as faithful.
+
     Departure: the paper calls the tolerance tau_i and gives no value; tau is the balance exponent here. Two Retrain
     models that differ in their seed only are far from 100 % faithful, so print that floor beside every share.
     """
+    whole(difference)
     under, over = difference > tol, difference < -tol
     shares = {"under": under, "faithful": ~(under | over), "over": over}
     return {name: 100 * s.double().mean().item() for name, s in shares.items()}
@@ -119,7 +136,7 @@ def deviation_shares(difference: Tensor, tol: float = 0.1) -> dict[str, float]:
 def tow(scores: Scores, retrain: Scores) -> float:
     """Tug-of-war: the product over FA, RA, TA of 1 - |accuracy - Retrain's|, in [0, 1]; 1 is Retrain.
 
-    Source: Zhao et al. 2024 (RUM), which the paper cites.
+    NaN if one is. Source: Zhao et al. 2024 (RUM), which the paper cites.
     """
     result = 1.0
     for mine, theirs in zip(scores[:3], retrain[:3], strict=True):
@@ -136,17 +153,19 @@ def kl_divergence(p: Tensor, q: Tensor, floor: float = 1e-12) -> Tensor:
 def js_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence of each row in nats, in [0, ln 2]: (n, C), (n, C) -> (n,)."""
     middle = (p.double() + q.double()) / 2
-    return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
+    return ((kl_divergence(p, middle) + kl_divergence(q, middle)) / 2).clamp(0, math.log(2))
 
 
 def centroid_distance(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: Tensor) -> Tensor:
     """1 - cosine between each forgotten image's features and the mean direction of its class's retained images, (n,).
 
     Features (n, f) and (m, f) with labels (n,) and (m,); 0 is the centre of the class, 1 at a right angle to it. NaN
-    where nothing of the class is retained. Lengths do not count, so two networks can be compared.
+    where nothing of the class is retained. Lengths do not count, so two networks can be compared. Raises ValueError for
+    features that hold NaN.
     """
-    forget, retain = (nn.functional.normalize(t.double(), dim=1) for t in (forget, retain))
-    member = nn.functional.one_hot(retain_y, int(max(forget_y.max(), retain_y.max())) + 1).double()
+    forget, retain = (nn.functional.normalize(whole(t).double(), dim=1) for t in (forget, retain))
+    num_classes = 1 + max((int(y.max()) for y in (forget_y, retain_y) if len(y)), default=0)
+    member = nn.functional.one_hot(retain_y, num_classes).double()
     centre = nn.functional.normalize(member.T @ retain, dim=1)
     distance = 1 - (forget * centre[forget_y]).sum(1)
     return torch.where(member.sum(0)[forget_y] > 0, distance, float("nan"))
@@ -155,10 +174,13 @@ def centroid_distance(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y
 def neighbour_share(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: Tensor, k: int = 10) -> Tensor:
     """Share of each forgotten image's k nearest retained images, by cosine, that are of its own class, (n,) in [0, 1].
 
-    Features (n, f) and (m, f) with labels (n,) and (m,). Raises ValueError for fewer than k retained images.
+    Features (n, f) and (m, f) with labels (n,) and (m,). Raises ValueError for fewer than k retained images, for a k
+    below 1 and for features that hold NaN.
     """
+    if k < 1:
+        raise ValueError(f"k {k} is too small: give how many neighbours to count, from 1 up")
     if len(retain) < k:
         raise ValueError(f"{len(retain)} retained images have no {k} neighbours: lower k")
-    forget, retain = (nn.functional.normalize(t.double(), dim=1) for t in (forget, retain))
+    forget, retain = (nn.functional.normalize(whole(t).double(), dim=1) for t in (forget, retain))
     nearest = (forget @ retain.T).topk(k, dim=1).indices
     return (retain_y[nearest] == forget_y[:, None]).double().mean(1)

@@ -31,23 +31,30 @@ def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill")
     caps: (C,) images available at each rank -> (C,) int64, by largest remainder, so the sum is exact.
     `cap` says who takes what a full class cannot give: under "spill" the next rank does (a surplus that the last rank
     cannot take starts again at the head); under "water-filling" all classes that still have room do, in proportion.
-    Raises ValueError for a total outside 0..caps.sum(), a negative or infinite gamma, an unknown rule.
+    Raises ValueError for a cap below 0, a total outside 0..caps.sum(), a negative or infinite gamma, an unknown rule.
 
     Source: section 3. The paper does not state the rule; "spill" is inferred from the Retrain rows of its Table 2.
     """
     caps = torch.as_tensor(caps, dtype=torch.float64)
+    if (caps < 0).any():
+        raise ValueError(f"caps hold {int(caps.min())}: a class has 0 images or more")
     if not 0 <= total <= int(caps.sum()):
         raise ValueError(f"cannot forget {total} of {int(caps.sum())} images: lower ratio or val")
     if not 0 <= gamma < float("inf"):
         raise ValueError(f"gamma {gamma} is not a number from 0 up: 0 is balanced, the paper goes to 2")
     if cap not in CAPS:
         raise ValueError(f"unknown cap rule '{cap}'; choose one of: {', '.join(CAPS)}")
-    law = torch.arange(1, len(caps) + 1, dtype=torch.float64) ** -gamma
-    share = (_spill if cap == "spill" else _water_fill)(total, caps, law)
+    share = (_spill if cap == "spill" else _water_fill)(total, caps, gamma)
     return _round_to_total(share, caps, total)
 
 
-def _spill(total: int, caps: Tensor, law: Tensor) -> Tensor:
+def _law(caps: Tensor, gamma: float, first: int = 0) -> Tensor:
+    """k**-gamma for the place of each class, 1 for that at index `first`."""
+    return (torch.arange(1, len(caps) + 1, dtype=torch.float64) / (first + 1)) ** -gamma
+
+
+def _spill(total: int, caps: Tensor, gamma: float) -> Tensor:
+    law = _law(caps, gamma)
     wanted, given, carry = total * law / law.sum(), torch.zeros_like(law), 0.0
     while True:
         for k in range(len(caps)):
@@ -59,9 +66,11 @@ def _spill(total: int, caps: Tensor, law: Tensor) -> Tensor:
         wanted = torch.zeros_like(wanted)
 
 
-def _water_fill(total: int, caps: Tensor, law: Tensor) -> Tensor:
-    full = caps == 0
+def _water_fill(total: int, caps: Tensor, gamma: float) -> Tensor:
+    law, full = _law(caps, gamma), caps == 0
     while True:  # each round fills at least one more class, so it ends
+        if law[~full].sum() < 1e-100 and not full.all():  # a steep law has no numbers this far from the head
+            law = _law(caps, gamma, first=int((~full).nonzero()[0]))
         level = (total - caps[full].sum()) / law[~full].sum().clamp(min=1e-300)
         over = ~full & (level * law > caps)
         if not over.any():
@@ -92,13 +101,14 @@ def long_tailed_split(
     y: (n,) training labels. ratio is a share of the images left after `val` is carved out, as in the paper's
     experiments. Rank k is class k unless `permute` draws the ranks at random. The same seed gives the same split.
     Raises ValueError when ratio is not inside (0, 1), val is not inside [0, 1), nothing would be forgotten or
-    nothing retained, and for what `power_law_counts` refuses. Source: section 3, "Long-tailed Settings".
+    nothing retained, for labels that are no class numbers, and for what `power_law_counts` refuses. Source: section 3,
+    "Long-tailed Settings".
     """
     if not 0 < ratio < 1:
         raise ValueError(f"ratio {ratio} is outside (0, 1): it is the share of the training images to forget")
     if not 0 <= val < 1:
         raise ValueError(f"val {val} is outside [0, 1): it is the share of each class held out for validation")
-    y, generator = y.cpu(), torch.Generator().manual_seed(seed)
+    y, generator = _labels(y), torch.Generator().manual_seed(seed)
     num_classes = int(y.max()) + 1
     ranks = torch.randperm(num_classes, generator=generator) if permute else torch.arange(num_classes)
 
@@ -127,9 +137,9 @@ def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0
     out when the Original was trained, or a share of every class to hold out now, drawn with `seed` from the images that
     are not forgotten (all of these where they are fewer). Ranks go by count, equal counts by class.
     Raises ValueError for an index that is no image, occurs twice or is both forgotten and held out, for a share outside
-    [0, 1), and if nothing is forgotten or retained.
+    [0, 1), for labels that are no class numbers, and if nothing is forgotten or retained.
     """
-    y = y.cpu()
+    y = _labels(y)
     forget, num_classes = _places(forget, len(y), "forget"), int(y.max()) + 1
     stays = torch.ones(len(y), dtype=torch.bool)
     stays[forget] = False
@@ -156,6 +166,15 @@ def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
         rest = rest[torch.randperm(len(rest), generator=generator)]
         parts.append(rest[: round(share * int((y == c).sum()))])
     return torch.cat(parts).sort().values
+
+
+def _labels(y: Tensor) -> Tensor:
+    """Labels on the CPU; raises ValueError unless there are some, whole numbers from 0 up in one dimension."""
+    if y.dim() != 1 or y.is_floating_point() or len(y) == 0:
+        raise ValueError(f"labels are {y.dtype} of shape {tuple(y.shape)}: give one whole number an image")
+    if y.min() < 0:
+        raise ValueError(f"label {int(y.min())} is below 0: classes are numbered from 0 up")
+    return y.cpu()
 
 
 def _places(index: Tensor, n: int, name: str) -> Tensor:

@@ -7,6 +7,7 @@ E[p^2] - mean^2 misses a standard deviation by an order of magnitude.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -48,17 +49,20 @@ def _member(y: Tensor, num_classes: int) -> Tensor:
 def z_score(p_true: Tensor, y: Tensor, stats: ClassStats) -> Tensor:
     """How many standard deviations each probability (b,) lies above the unseen data of its class, float64 (b,).
 
-    0 for a class without unseen data, which makes the weight 1. Source: Eq. 5.
+    0 at the mean, even where sigma_c is 0, and for a class without unseen data; the weight is 1 then. Source: Eq. 5.
     """
-    z = (p_true.detach().double() - stats.mean[y]) / stats.std[y]
-    return torch.where(stats.count[y] > 0, z, 0.0)
+    above = p_true.detach().double() - stats.mean[y]
+    return torch.where((stats.count[y] > 0) & (above != 0), above / stats.std[y], 0.0)
 
 
 def balance_factor(counts: Tensor, tau: float) -> Tensor:
     """B_c = (N_f / (C * N_{f,c}))**tau for forget counts (C,), float64 (C,): above 1 for rare classes.
 
-    1 where a class has nothing to forget: the equation divides by zero there and no sample needs it. Source: Eq. 6.
+    1 where a class has nothing to forget: the equation divides by zero there and no sample needs it. Raises ValueError
+    for a tau that is not finite. Source: Eq. 6.
     """
+    if not math.isfinite(tau):
+        raise ValueError(f"tau {tau} is not a finite number: 0 is no balance, the paper takes 0.1 to 0.2")
     counts = counts.double()
     factor = (counts.sum() / (len(counts) * counts.clamp(min=1))) ** tau
     return torch.where(counts > 0, factor, 1.0)
@@ -67,14 +71,25 @@ def balance_factor(counts: Tensor, tau: float) -> Tensor:
 def forgetting_weight(z: Tensor, balance: Tensor | float = 1.0, eta: float = 1.0) -> Tensor:
     """w = 1 + sign(z) * tanh(|z|)**(1 / (eta * B)), in [0, 2]: 1 at the class mean, more above it, less below.
 
+    NaN only for a z that is NaN. Raises ValueError for an eta that is not above 0; B has to be, too.
+
     Departure: the paper has the exponent 1/eta in Eq. 5 and 1/B in Eq. 7. Their product covers both: eta = 1 is
     Eq. 7, balance = 1 is Eq. 5.
     """
+    _above_0("eta", eta)
     return 1 + torch.sign(z) * torch.tanh(z.abs()) ** (1 / (eta * torch.as_tensor(balance)))
 
 
+def _above_0(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} {value} is not a number above 0, which keeps the weights in [0, 2]")
+
+
 class BetaParams(NamedTuple):
-    """Beta distribution of each class's unseen probabilities; `ok` is False where no fit exists."""
+    """Beta distribution of each class's unseen probabilities; `ok` is False where no fit exists.
+
+    Where unseen probabilities are NaN, `ok` is True and the parameters are NaN, and so will be the weights.
+    """
 
     alpha: Tensor  # (C,) float64
     beta: Tensor  # (C,) float64
@@ -99,7 +114,7 @@ def beta_fit(p_true: Tensor, y: Tensor, num_classes: int, steps: int = 30, edge:
     for _ in range(steps):
         theta = theta + _beta_newton_step(theta, torch.stack([log_p, log_q]))
     fitted = theta.exp()
-    ok = (stats.count >= 2) & (stats.std >= edge) & torch.isfinite(fitted).all(0)
+    ok = (stats.count >= 2) & (stats.std >= edge) & torch.isfinite(fitted).all(0) | stats.std.isnan()
     return BetaParams(*fitted, ok)
 
 
@@ -126,7 +141,7 @@ def beta_weight(p_true: Tensor, y: Tensor, params: BetaParams, balance: Tensor |
     """
     from scipy.special import betainc
 
-    p = p_true.detach().double()
+    p = p_true.detach().double().clamp(0, 1)
     cdf = betainc(*(v[y].cpu().numpy() for v in params[:2]), p.cpu().numpy())
     s = 2 * (torch.as_tensor(cdf, device=p.device) - 0.5)
     s = torch.where(params.ok[y], s, 0.0)
@@ -140,7 +155,10 @@ class FaLW:
     exponent. `refresh` says when mu_c and sigma_c are estimated again from all validation images: 1 is every step, as
     in Algorithm 1; k every k steps; "epoch" at the start of each epoch; "rolling" re-evaluates the next `rolling`
     images every 8 steps and takes the statistics over the latest probability of each. dist: "normal" (Eq. 7) or "beta"
-    (Eq. 13). Raises ValueError for another refresh or dist, and for an empty validation set.
+    (Eq. 13). A probability of NaN, of the batch or of an unseen image, gives weights of NaN, and so does the loss: a
+    model that has diverged is not weighted as if it had not. Raises ValueError for another refresh or dist, an empty
+    validation set, labels outside `counts`, a tau, eta, floor or `rolling` that is out of range, and for a weight that
+    is asked for before the first `update`.
 
     Departure: the paper does not say in which mode the statistics are taken. Here it is eval mode without
     augmentation, and the model's mode is restored, so unseen data never enter the batch-norm averages. p_true of the
@@ -166,6 +184,14 @@ class FaLW:
             raise ValueError(f"unknown dist {dist!r}; choose one of: {NORMAL}, {BETA}")
         if len(val[1]) == 0:
             raise ValueError("FaLW needs unseen images and the validation set is empty: raise val above 0")
+        if len(val[0]) != len(val[1]) or val[1].min() < 0 or val[1].max() >= len(counts):
+            labels = f"{len(val[1])} labels in {int(val[1].min())}..{int(val[1].max())}"
+            raise ValueError(f"{len(val[0])} unseen images, {labels} and counts of {len(counts)} classes do not fit")
+        _above_0("eta", eta)
+        if not 0 <= floor < math.inf:
+            raise ValueError(f"floor {floor} is not a number from 0 up: it is the least standard deviation of a class")
+        if rolling < 1:
+            raise ValueError(f"rolling {rolling} is too small: give how many images to evaluate at once, from 1 up")
         self.x, self.y = val
         self.num_classes, self.floor, self.eta, self.dist = len(counts), floor, eta, dist
         self.refresh, self.rolling = refresh, min(rolling, len(self.y))
@@ -208,6 +234,8 @@ class FaLW:
 
     def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor | None = None) -> Tensor:
         """Weights (b,) in [0, 2] for probabilities p_true (b,) of the true labels y (b,); `loss` is not used."""
+        if self.stats is None:
+            raise ValueError("FaLW has no class statistics yet: call update(model, epoch) before the first batch")
         if self.dist == BETA:
             weight = beta_weight(p_true, y, self.stats, self.balance[y])
         else:

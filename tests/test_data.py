@@ -1,11 +1,17 @@
 """Data sets by name, from files of every kind, and the augmentation against a loop over images."""
 
 import os
+import pickle
+import socket
+import struct
+import tarfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -140,6 +146,12 @@ KINDS = {
     "16 bit": ("i.png", lambda: Image.fromarray(np.full((4, 6), 65535, np.uint16)), 0),
     "alpha": ("a.png", lambda: Image.new("RGBA", (6, 4), (200, 100, 50, 0)), 0),
     "animated": ("f.gif", lambda: Image.new("P", (6, 4), 0), 0),
+    "see-through palette": ("t.gif", lambda: see_through(Image.new("P", (6, 4), 1)), 0),
+    "grey alpha": ("l.png", lambda: Image.new("LA", (6, 4), (100, 128)), 1),
+    "1 bit": ("b.png", lambda: Image.new("1", (6, 4), 1), 0),
+    "16 bit tiff": ("i.tif", lambda: Image.fromarray(np.full((4, 6), 32896, np.uint16)), 0),
+    "32 bit below 0": ("n.tif", lambda: Image.fromarray(np.full((4, 6), -5, np.int32)), 0),
+    "png named jpg": ("w.jpg", lambda: Image.new("RGB", (6, 4), (9, 8, 7)), 0),
 }
 EXPECTED = {
     "palette": (250, 10, 20),
@@ -148,14 +160,33 @@ EXPECTED = {
     "16 bit": (255, 255, 255),
     "alpha": (0, 0, 0),
     "animated": (0, 0, 0),
+    "see-through palette": (0, 0, 0),
+    "grey alpha": (50, 50, 50),
+    "1 bit": (255, 255, 255),
+    "16 bit tiff": (128, 128, 128),
+    "32 bit below 0": (0, 0, 0),
+    "png named jpg": (9, 8, 7),
+}
+MORE = {
+    "animated": {"save_all": True, "append_images": [Image.new("P", (6, 4), 1)]},
+    "see-through palette": {"transparency": 1},
+    "png named jpg": {"format": "PNG"},
 }
 
 
+def see_through(image):
+    image.putpalette([255] * 768)
+    return image
+
+
+@pytest.mark.fault(
+    "palette, CMYK, 16-bit, alpha, animated and wrongly named images",
+    "read as RGB: first frame, over black, 16 bits to 8, by content and not by name",
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_kind_of_image_becomes_rgb(folder, kind):
     name, make, tolerance = KINDS[kind]
-    more = {"save_all": True, "append_images": [Image.new("P", (6, 4), 1)]} if kind == "animated" else {}
-    make().save(folder / "train" / "blue" / f"zz{name}", **more)
+    make().save(folder / "train" / "blue" / f"zz{name}", **MORE.get(kind, {}))
     pixel = load(folder).train.x[3, :, 0, 0].tolist()
     assert pixel == pytest.approx(EXPECTED[kind], abs=tolerance)
 
@@ -234,6 +265,24 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:40])
 
 
+def says(path, width, height):
+    """A PNG that says it has that many pixels and holds next to nothing."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b""))
+
+
+def half_a_jpeg(path):
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:800])
+
+
+EPS = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\nshowpage\n"
+
+
 def empty(folder):
     for path in folder.iterdir():
         path.unlink()
@@ -251,22 +300,125 @@ SPOILED = {
     "class without images": (lambda f: empty(f / "test/red"), "class 'red' has no test images in '.*'; add some"),
     "class only here": (lambda f: (f / "train/green").mkdir(), "train and test of '.*' differ in classes: green"),
     "other size": (lambda f: write(f / "train/red/big.png", (1, 1, 1), (9, 9)), "big.png' is 9x9, not .*; give size"),
+    "text named png": (lambda f: (f / "train/red/z.png").write_text("hello"), "z.png' cannot be read as an image"),
+    "half a jpeg": (lambda f: half_a_jpeg(f / "train/red/z.jpg"), "z.jpg' cannot be read as an image .*truncated"),
+    "3.6 billion pixels": (lambda f: says(f / "train/red/z.png", 60_000, 60_000), "z.png' .*3600000000 pixels"),
+    "81 million pixels": (lambda f: says(f / "train/red/z.png", 9000, 9000), "9000x9000 pixels is more than 67108864"),
+    "fractions": (
+        lambda f: Image.new("F", (6, 4)).save(f / "test/red/z.tif"),
+        "floating-point numbers of unknown range",
+    ),
+    "a program": (
+        lambda f: (f / "train/red/z.png").write_text(EPS),
+        "z.png' .*EPS is a program, which would be run by",
+    ),
+    "a name of two lines": (
+        lambda f: (f / "train/red/a\nb.png").write_text("x"),
+        r"a\\nb.png' cannot be read as an image",
+    ),
+    "a folder in a class": (lambda f: (f / "train/red/more").mkdir(), "red/more' is not a file; move or remove it"),
+    "a file among classes": (lambda f: (f / "train/notes").write_text("x"), "train/notes' is not a class folder; move"),
+    "no class has images": (
+        lambda f: [empty(f / p / c) for p in ("train", "test") for c in ("blue", "red")],
+        "no train",
+    ),
     "no test": (lambda f: os.rename(f / "test", f / "held"), "no folder '.*test'; images lie in"),
     "no classes": (move_up, "train' is empty; it should hold one folder of images a class"),
 }
 
 
+@pytest.mark.fault(
+    "empty, truncated, mislabelled, huge or odd files, classes that are empty or only in one part",
+    "refused in one line that names the file and the way out",
+)
 @pytest.mark.parametrize("spoil, words", SPOILED.values(), ids=SPOILED)
-def test_folder_errors(folder, spoil, words):
+@pytest.mark.parametrize("cache", [True, False])
+def test_folder_errors(folder, spoil, words, cache):
     spoil(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        load(folder, cache=cache)
+    assert "\n" not in str(caught.value)
+
+
+STRANGE = {
+    "a link to nothing": (lambda path: path.symlink_to("/nowhere/at/all"), "z.png' is not a file; move or remove it"),
+    "a link to itself": (
+        lambda path: path.symlink_to(path.name),
+        "z.png' cannot be read .*symbolic links.*; repair or",
+    ),
+    "a link to a folder": (lambda path: path.symlink_to(path.parent.parent), "z.png' is not a file; move or remove it"),
+    "a pipe": (os.mkfifo, "z.png' is not a file; move or remove it"),  # reading it would wait for ever
+}
+
+
+@pytest.mark.fault(
+    "a dangling link, a link in a circle, a pipe in a class folder", "refused in one line that names the file"
+)
+@pytest.mark.parametrize("make, words", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_is_no_file_is_refused(folder, make, words, cache):
+    make(folder / "train" / "red" / "z.png")
     with pytest.raises((ValueError, FileNotFoundError), match=words):
+        load(folder, cache=cache)
+
+
+@pytest.mark.fault("a class folder is a link to nothing", "refused in one line that names the folder")
+def test_a_class_that_is_a_dangling_link_is_refused(folder):
+    for part in ("train", "test"):
+        (folder / part / "green").symlink_to("/nowhere/at/all")
+    with pytest.raises(ValueError, match="train/green' is not a class folder; move or remove it"):
         load(folder)
+
+
+@pytest.mark.fault("a file, a class folder or a list is closed to us", "refused in one line that names it")
+@pytest.mark.parametrize("closed", ["train/red/0.png", "train/red", "test"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_may_not_be_read_is_named(folder, closed, cache, monkeypatch):
+    def shut(function):
+        def refuse(path, *args, **how):
+            if str(path) == str(folder / closed):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **how)
+
+        return refuse
+
+    # Not by chmod: whoever runs the tests as root may read everything.
+    monkeypatch.setattr(Image, "open", shut(Image.open))
+    monkeypatch.setattr(data_module.os, "scandir", shut(os.scandir))
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{closed}' cannot be read .*Permission denied"):
+        load(folder, cache=cache)
+
+
+@pytest.mark.fault("links in a data set lead out of its folder", "read through; nothing is written on either side")
+def test_links_are_read_through_and_nothing_is_written_there(folder, tmp_path, own_cache):
+    outside = write(tmp_path / "elsewhere" / "0.png", (7, 8, 9))
+    (folder / "train" / "blue" / "zz.png").symlink_to(outside)
+    os.rename(folder / "test", tmp_path / "elsewhere" / "held")
+    (folder / "test").symlink_to(tmp_path / "elsewhere" / "held")
+    (tmp_path / "link").symlink_to(folder)
+
+    def state():
+        found = [path for path in tmp_path.rglob("*") if own_cache not in path.parents and path != own_cache]
+        return {str(path): (path.lstat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in found}
+
+    before = state()
+    got = load(tmp_path / "link")
+    assert got.train.x[3, :, 0, 0].tolist() == [7, 8, 9] and len(got.test.y) == 4
+    assert state() == before and len(list(own_cache.iterdir())) == 1
+
+
+@pytest.mark.fault("folder:~NAME of nobody", "refused in one line that names the folder")
+def test_a_home_of_nobody_is_no_folder():
+    with pytest.raises(FileNotFoundError, match="no folder '~nobody-of-that-name/x/train'; images lie in"):
+        load_dataset("folder:~nobody-of-that-name/x")
 
 
 # Tiny-ImageNet's layout
 
 
-def test_tiny_imagenet_layout(tmp_path):
+@pytest.fixture
+def tiny(tmp_path):
+    """The official layout with three classes of four images, and five images to test on."""
     base = tmp_path / "tiny-imagenet-200"
     for c, wnid in enumerate(("n2", "n1", "n3")):
         for k in range(4):
@@ -277,12 +429,120 @@ def test_tiny_imagenet_layout(tmp_path):
     (base / "val" / "val_annotations.txt").write_text("\n".join(lines))
     (base / "wnids.txt").write_text("n2\nn1\nn3\n")
     (base / "words.txt").write_text("n1\tgoldfish, Carassius auratus\nn2\tnewt\nn9\tother\n")
-    for root in (tmp_path, base):
+    return base
+
+
+def test_tiny_imagenet_layout(tiny):
+    for root in (tiny.parent, tiny):
         got = load_dataset("tiny-imagenet", root)
         assert got.classes == ("newt", "goldfish", "n3") and got.train.x.shape == (12, 3, 8, 8)
         assert got.test.y.tolist() == [2, 0, 1, 2, 0] and got.test.x[:, 0, 0, 0].tolist() == [160, 0, 80, 160, 0]
-    two = load_dataset("tiny-imagenet", tmp_path, classes=2, per_class=3, size=4)
+    two = load_dataset("tiny-imagenet", tiny.parent, classes=2, per_class=3, size=4)
     assert two.train.x.shape == (6, 3, 4, 4) and two.test.y.tolist() == [0, 1, 0]
+
+
+def add(name, text):
+    """Append to a list of a data set."""
+
+    def spoil(base):
+        path = base / name
+        path.write_bytes(path.read_bytes() + (text if isinstance(text, bytes) else text.encode()))
+
+    return spoil
+
+
+VAL = "val/val_annotations.txt"
+DISAGREE = {
+    "an image that is not there": (add(VAL, "\nval_9.JPEG\tn1"), "val_9.JPEG' cannot be read .*No such file"),
+    "an image that is not listed": (
+        lambda base: write(base / "val/images/new.JPEG", (1, 2, 3), (8, 8)),
+        "val_annotations.txt and val/images disagree: 'new.JPEG'; restore both",
+    ),
+    "an image twice": (add(VAL, "\nval_0.JPEG\tn1"), "val_annotations.txt' names 'val_0.JPEG' more than once; restore"),
+    "a class that is not there": (
+        lambda base: (base / VAL).write_text((base / VAL).read_text().replace("n3", "n9")),
+        "val_annotations.txt and wnids.txt disagree: 'n9'; restore both",
+    ),
+    "another class": (add("wnids.txt", "n4\n"), "no folder '.*train/n4/images'"),
+    "a class twice": (add("wnids.txt", "n1\n"), "wnids.txt' names 'n1' more than once; restore it"),
+    "a class missing": (
+        lambda base: (base / "wnids.txt").write_text("n2\nn1\n"),
+        "val_annotations.txt and wnids.txt disagree: 'n3'; restore both",
+    ),
+    "blanks for tabs": (
+        lambda base: (base / VAL).write_text((base / VAL).read_text().replace("\t", " ")),
+        "val_annotations.txt and wnids.txt disagree: ''",
+    ),
+    "no images": (lambda base: (base / VAL).write_text("\n"), "val_annotations.txt' is empty; restore it"),
+    "no classes": (lambda base: (base / "wnids.txt").write_text(""), "wnids.txt' is empty; restore it"),
+    "no list": (lambda base: (base / VAL).unlink(), "there is no '.*val_annotations.txt'; give --root of the official"),
+    "a folder for a list": (
+        lambda base: [(base / VAL).unlink(), (base / VAL).mkdir()],
+        "there is no '.*val_annotations",
+    ),
+    "Latin letters": (add(VAL, b"\nv\xe9.JPEG\tn1"), "val_annotations.txt' is not UTF-8 text .*; restore it"),
+    "UTF-16": (lambda base: (base / "words.txt").write_text("n1\tx", "utf-16"), "words.txt' is not UTF-8 text"),
+    "binary": (lambda base: (base / "wnids.txt").write_bytes(bytes(range(128, 256))), "wnids.txt' is not UTF-8 text"),
+}
+
+
+@pytest.mark.fault(
+    "lists of tiny-imagenet that disagree with each other or its files, or are no UTF-8 text",
+    "refused in one line that names the list and the entry",
+)
+@pytest.mark.parametrize("spoil, words", DISAGREE.values(), ids=DISAGREE)
+@pytest.mark.parametrize("cache", [True, False])
+def test_lists_that_disagree_are_refused(tiny, spoil, words, cache):
+    spoil(tiny)
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        load_dataset("tiny-imagenet", tiny, cache=cache)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fault("a list of tiny-imagenet that cannot be read", "refused in one line that names it")
+def test_a_list_that_cannot_be_read_is_named(tiny, monkeypatch):
+    def refuse(path, *args, **how):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(
+        FileNotFoundError, match=r"wnids.txt' cannot be read \(Permission denied\); repair or remove it"
+    ):
+        load_dataset("tiny-imagenet", tiny)
+
+
+@pytest.mark.fault(
+    "a list of a data set names ../x, /x or . to be read", "refused: only names in its own folder are read"
+)
+@pytest.mark.parametrize("name", ["../../../secret.png", "{}/secret.png", "./val_0.JPEG", "..", ".", "", "a\0b"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_list_cannot_name_what_lies_elsewhere(tiny, name, cache, monkeypatch):
+    secret = write(tiny.parent / "secret.png", (200, 0, 0), (8, 8))
+    opened = []
+    read = data_module._read_image
+    monkeypatch.setattr(
+        data_module, "_read_image", lambda path, size: opened.append(path.resolve()) or read(path, size)
+    )
+    name = name.format(tiny.parent)
+    for file, entry in ((VAL, f"\n{name}\tn1\n"), ("wnids.txt", f"{name}\n")):
+        before = (tiny / file).read_text()
+        add(file, entry)(tiny)
+        if name or file == VAL:  # an empty line is no entry of wnids.txt
+            with pytest.raises(ValueError, match=f"{file}' names .*, which is no name in its folder; restore it"):
+                load_dataset("tiny-imagenet", tiny, cache=cache)
+        (tiny / file).write_text(before)
+    assert secret not in opened and len(load_dataset("tiny-imagenet", tiny).test.y) == 5
+
+
+@settings(derandomize=True)
+@given(st.text(st.sampled_from("./a~\\\0 "), max_size=8))
+def test_a_name_that_is_accepted_stays_in_its_folder(name):
+    try:
+        data_module._names(Path("list.txt"), [name])
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert os.path.dirname(os.path.normpath(f"/base/val/images/{name}")) == "/base/val/images"
 
 
 @pytest.mark.parametrize(
@@ -339,6 +599,59 @@ def test_cifar_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="archive had a wrong checksum and was deleted"):
         load_dataset("cifar10", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every attempt to reach another machine fails, and is kept here."""
+    asked = []
+
+    def refuse(*args, **how):
+        asked.append(args)
+        raise OSError("the network is down")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
+
+
+@pytest.mark.fault(
+    "an archive of cifar10 with another checksum, which holds ../x", "not opened, deleted and named, nothing extracted"
+)
+def test_torchvision_verifies_an_archive_before_it_extracts_it(tmp_path, no_network):
+    (tmp_path / "root").mkdir()
+    payload = tmp_path / "payload"
+    payload.write_text("x")
+    with tarfile.open(tmp_path / "root" / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name in ("../escaped", "cifar-10-batches-py/data_batch_1"):
+            archive.add(payload, name)
+    with pytest.raises(FileNotFoundError, match=r"cifar-10-python.tar.gz had a wrong checksum and was deleted"):
+        load_dataset("cifar10", tmp_path / "root")
+    assert no_network  # torchvision did not take it, and wanted another
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["payload", "root"]
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.fault("the files of cifar10 hold a pickle that would run code", "not opened: their checksums are wrong")
+def test_no_pickle_of_another_checksum_is_opened(tmp_path, no_network):
+    folder = tmp_path / "root" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    trap = tmp_path / "trap"
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(Touch(trap)))
+    with pytest.raises(FileNotFoundError, match="no CIFAR10 in '.*root', and no download"):
+        load_dataset("cifar10", tmp_path / "root")
+    assert no_network and not trap.exists()
+    pickle.loads((folder / "test_batch").read_bytes())
+    assert trap.exists()  # that the trap works
 
 
 def test_every_row_says_what_it_is():

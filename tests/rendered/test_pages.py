@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from built import PAGES, ROOT, SITE
+from test_safety import named
 
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 soup = {path: BeautifulSoup(path.read_text(), "html.parser") for path in SITE.glob("*.html")}
@@ -57,6 +58,13 @@ def test_links_and_pictures_lead_somewhere(path):
             if not target.exists() or (anchor and known and not known.find(id=anchor)):
                 missing.append(element[key])
     assert missing == []
+
+
+@pages
+def test_page_names_no_place_on_a_machine(path):
+    assert named(re.sub(r"base64,[\w+/=]+", "", path.read_text())) == []
+    elements = [(e, key) for key in ("href", "src") for e in soup[path].find_all(attrs={key: True})]
+    assert [e[key] for e, key in elements if e[key].startswith(("/", "file:"))] == []
 
 
 @pages
