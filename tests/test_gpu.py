@@ -44,14 +44,17 @@ def on_the_host(monkeypatch):
         return look
 
     for name in ("epoch_steps", "draw_augmentation", "check_losses"):
-        for module in (train, methods):
-            monkeypatch.setattr(module, name, alone(getattr(train, name)), raising=False)
+        monkeypatch.setattr(train, name, alone(getattr(train, name)))
 
 
 @pytest.mark.parametrize("name", ITERATIVE)
-def test_a_step_does_not_wait_for_the_device(name, original, data, split, on_the_host):
-    with NoAnswers():
-        unlearn(name, original, data, split, CONFIG)
+def test_a_step_does_not_wait_for_the_device(name, original, data, split, on_the_host, monkeypatch):
+    def watched(*args):
+        with NoAnswers():
+            return fit(*args)
+
+    monkeypatch.setattr(methods, "fit", watched)
+    unlearn(name, original, data, split, CONFIG)
 
 
 @pytest.mark.parametrize("ask", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any())])
@@ -112,13 +115,16 @@ def on_gpu(data, split, precision="auto", **how):
 @gpu
 @pytest.mark.parametrize("name", [name for name in ITERATIVE if name != "falw-beta"])  # SciPy's function, on the CPU
 def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
-    data, original = data.to("cuda"), copy.deepcopy(original).cuda()
+    def watched(*args):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return fit(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
     monkeypatch.setattr(train, "check_losses", lambda losses, epoch: None)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        unlearn(name, original, data, split, replace(CONFIG, precision="bfloat16"))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    monkeypatch.setattr(methods, "fit", watched)
+    unlearn(name, copy.deepcopy(original).cuda(), data.to("cuda"), split, replace(CONFIG, precision="bfloat16"))
 
 
 @gpu
