@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered
 
 # A browser's own download is not needed: every system has Chromium as a package.
+coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
+	$(PYTEST) tests --ignore=tests/rendered --cov=falw --cov-report=term-missing:skip-covered --cov-fail-under=95
+
 faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
 	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults
 

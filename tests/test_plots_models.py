@@ -1,0 +1,148 @@
+"""Figures of models as data: images, probabilities, scores, deviations, searches, embeddings, gaps."""
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from falw import plots
+from falw.metrics import Part, Scores
+from falw.split import long_tailed_split
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def part(*p):
+    """Images of class 0 with these probabilities of it."""
+    p = torch.tensor(p)
+    return Part(torch.stack([p, 1 - p], dim=1), torch.zeros(len(p), dtype=torch.long))
+
+
+def test_image_grid_shows_the_first_images_of_each_class():
+    x = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 2, 2)
+    ax = plots.image_grid(x, torch.tensor([0, 1, 0, 1, 0, 1]), classes=[1, 0], per_class=2)
+    shown = ax.images[0].get_array()
+    assert shown.shape == (2 * 4, 2 * 4, 3)  # two white pixels after each image, to the right and below
+    assert [[int(shown[r, c, 0]) for c in (0, 4)] for r in (0, 4)] == [[1, 3], [0, 2]] and shown[2, 0, 0] == 255
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["class 1", "class 0"]
+
+
+def test_class_counts_are_bars_by_rank_in_the_colour_of_their_group():
+    split = long_tailed_split(torch.arange(6).repeat_interleave(20), 0.3, 1.0, 0.1, permute=True)
+    ax = plots.class_counts(split)
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar for bar in ax.patches}
+    by_rank = split.forget_counts[split.rank.argsort()]
+    assert [bars[k].get_height() for k in range(6)] == by_rank.tolist()
+    colours = [to_hex(bars[k].get_facecolor()) for k in range(6)]
+    assert colours == [to_hex(plots.GROUP_COLOURS[g]) for g in ("head", "mid", "tail") for _ in range(2)]
+    assert legend(ax) == ["head", "mid", "tail"]
+
+
+def test_histograms_of_probabilities_are_shares():
+    ax = plots.probability_histogram({"original": part(0.05, 0.95, 0.95, 0.95), "falw": part(0.45, 0.55)}, bins=2)
+    assert [set(patch.get_xy()[:, 1]) for patch in ax.patches] == [{0, 25, 75}, {0, 50}]
+    assert legend(ax) == ["original", "falw"] and ax.get_xlim() == (0, 1)
+    assert plots.probability_histogram({"nothing": part()}).patches
+
+
+def test_score_bars_stand_side_by_side():
+    ax = plots.score_bars({"retrain": Scores(40, 99, 60, 60), "falw": Scores(45, 98, 59, 55)})
+    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [[40, 99, 60, 60], [45, 98, 59, 55]]
+    places = [[bar.get_x() for bar in bars] for bars in ax.containers]
+    assert all(b > a for a, b in zip(*places)) and legend(ax) == ["retrain", "falw"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["FA", "RA", "TA", "MIA"]
+
+
+def test_deviations_are_shown_beside_the_band_of_the_tolerance():
+    ax = plots.deviation_histogram({"falw": torch.tensor([-0.52, 0.01, 0.02, 0.52])}, tol=0.2)
+    band, outline = ax.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((-0.2, 0.4))
+    assert outline.get_xy()[:, 1].max() == 50 and ax.get_xlim() == (-1, 1)
+
+
+def test_a_method_card_has_its_probabilities_and_its_deviations():
+    forget = {
+        "original": part(0.9, 0.9),
+        "retrain": part(0.5, 0.5),
+        "noise floor": part(0.4, 0.5),
+        "rl": part(0.1, 0.9),
+    }
+    left, right = plots.method_card("rl", forget)
+    assert legend(left) == ["original", "retrain", "rl"] and legend(right) == ["noise floor", "rl"]
+    edges = [patch.get_xy()[:, 0][patch.get_xy()[:, 1] > 0] for patch in right.patches[1:]]
+    assert edges[1].min() == pytest.approx(-0.4, abs=0.051) and edges[1].max() == pytest.approx(0.4, abs=0.051)
+
+
+def test_paths_run_over_epochs_towards_the_line_of_retrain():
+    ax = plots.paths({"rl": [0.9, 0.5, 0.3], "falw": [0.9, 0.4, 0.35]}, floor=0.33)
+    *paths, floor = ax.lines
+    assert [line.get_ydata().tolist() for line in paths] == [[0.9, 0.5, 0.3], [0.9, 0.4, 0.35]]
+    assert list(paths[0].get_xdata()) == [0, 1, 2] and list(floor.get_ydata()) == [0.33, 0.33]
+    assert legend(ax) == ["rl", "falw", "retrain"]
+
+
+def test_tuning_curves_mark_the_best_and_leave_out_what_diverged():
+    found = {0.1: 3.0, 0.01: 2.0, 0.001: 4.0}
+    trials = [{"method": "rl", "changes": {"lr": lr}, "gap": gap} for lr, gap in found.items()]
+    trials += [{"method": "rl", "changes": {"lr": 1.0}, "failed": "diverged"}]
+    line, mark = plots.tuning_curves(trials, ["rl"]).lines
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.001, 0.01, 0.1], [4.0, 2.0, 3.0])
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.01], [2.0])
+
+
+def test_paired_intervals_show_every_pair_and_zero():
+    row = {"method": "falw", "base": "salun", "differences": [-2.0, 1.0], "low": -3.0, "high": 2.0, "mean": -0.5}
+    ax = plots.paired_intervals([row, {**row, "method": "rl"}])
+    dots, span, mean = ax.lines[:3]
+    assert list(dots.get_xdata()) == [-2, 1] and list(span.get_xdata()) == [-3, 2] and list(mean.get_xdata()) == [-0.5]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["falw − salun", "rl − salun"]
+    assert list(ax.lines[-1].get_xdata()) == [0, 0] and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
+
+
+def test_before_and_after_are_joined():
+    ax = plots.before_after({"rl": (5.0, 3.0), "ga": (9.0, 10.0)}, "Avg. Gap")
+    assert [list(line.get_xdata()) for line in ax.lines] == [[5, 3], [5], [3], [9, 10], [9], [10]]
+    assert legend(ax) == ["before", "after"] and ax.get_xlabel() == "Avg. Gap"
+
+
+def test_an_embedding_has_a_panel_a_model_and_marks_what_is_forgotten():
+    points = torch.arange(10.0).view(5, 2)
+    y, forget = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([True, False, False, True, True])
+    panels = plots.embedding({"original": points, "retrain": -points}, y, forget)
+    assert [panel.get_title() for panel in panels] == ["original", "retrain"]
+    drawn = [c.get_offsets().tolist() for c in panels[0].collections]  # of each class what is kept, then what is gone
+    assert drawn == [points[[1]].tolist(), points[[0]].tolist(), points[[2]].tolist(), points[[3, 4]].tolist()]
+
+
+def test_the_heat_map_writes_every_number_that_there_is():
+    ax = plots.heat_map({("rl", "γ 0"): 1.0, ("rl", "γ 1"): 9.0, ("ga", "γ 1"): 4.0}, "Avg. Gap")
+    written = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in ax.texts}
+    assert written == {(0, 0): "1.0", (0, 1): "9.0", (1, 1): "4.0"}
+    assert [t.get_color() for t in ax.texts] == ["black", "white", "black"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["rl", "ga"]
+
+
+def test_gaps_over_time_have_the_two_lines_to_compare_with():
+    rows = [
+        {"method": name, "seconds": {"mean": s}, "gap": {"mean": g, "sd": 0.1}}
+        for name, s, g in (("retrain", 100.0, 0.0), ("noise floor", 100.0, 1.5), ("rl", 10.0, 3.0), ("falw", 40.0, 2.0))
+    ]
+    ax = plots.gap_over_time(rows)
+    rl, falw, time, floor = ax.lines
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in (rl, falw)] == [(10, 3), (40, 2)]
+    assert list(time.get_xdata()) == [100, 100] and list(floor.get_ydata()) == [1.5, 1.5]
+    assert [t.get_text() for t in ax.texts] == ["rl", "falw"]
+    bars = plots.gap_bars(rows[1:])
+    assert {round(bar.get_width(), 3) for bar in bars.patches} <= {1.5, 3.0, 2.0}
