@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -212,11 +213,19 @@ def _datasets(args: argparse.Namespace) -> None:
         print(f"{name:14} {row.summary}")
 
 
+def _say(message: Warning | str, *where: object) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"falw: {message}", file=sys.stderr)  # on a line of its own, above the bar
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0 done, 1 failed on the way, 2 asked for something that is not there. Errors take one line."""
     try:
         args = parser().parse_args(argv)
-        args.act(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            args.act(args)
     except (ValueError, FileNotFoundError) as error:
         print(f"falw: {error}", file=sys.stderr)
         return 2

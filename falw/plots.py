@@ -67,7 +67,8 @@ def class_counts(split: Split, ax: Axes | None = None) -> Axes:
     """How many images of each class are forgotten, classes by rank and coloured by group."""
     ax = axes(ax)
     for name, members in groups(split).items():
-        ax.bar(split.rank[members], split.forget_counts[members], color=GROUP_COLOURS[name], label=name, width=0.9)
+        places, counts = split.rank[members].tolist(), split.forget_counts[members].tolist()
+        ax.bar(places, counts, color=GROUP_COLOURS[name], label=name, width=0.9)
     ax.set(xlabel="class, by rank", ylabel="images to forget")
     ax.legend(title="group", frameon=False)
     return ax

@@ -374,7 +374,9 @@ def test_a_refusal_in_a_process_of_its_own(tmp_path):
 
 def test_what_diverges_is_counted_in_the_table(falw, tmp_path):
     status, out, err = falw("run", *QUICK[:-1], "ft", "--lr", "1e30", "--out", tmp_path)
-    assert status == 0 and "| ft (1 diverged) | – | – | – | – | – |" in out and "Traceback" not in err
+    assert status == 0 and "| ft (1 diverged) | – | – | – | – | – |" in out
+    (line,) = said(err)
+    assert re.fullmatch(r"falw: ft, gamma 0.5, seed 0: .* it has diverged; lower the learning rate", line)
 
 
 def said(err):
@@ -407,8 +409,9 @@ def test_what_fails_on_the_way_is_one_line_and_status_1(falw, tmp_path, monkeypa
 def test_a_search_that_has_no_retrain_says_what_diverged(small_grid, falw, tmp_path, monkeypatch):
     monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
     status, out, err = falw("tune", *SMALL, "--methods", "ft", "--out", tmp_path)
-    (line,) = said(err)
+    *warned, line = said(err)
     assert (status, out) == (1, "") and line.startswith("falw: original: ") and "lower the learning rate" in line
+    assert [w.split(",")[0] for w in warned] == ["falw: original", "falw: retrain"]  # each text once
 
 
 # bench and report
