@@ -216,6 +216,10 @@ def test_audit_has_all_five():
     assert audit.audit(pred, seed=1, prob=False) == scores
 
 
+@pytest.mark.fault(
+    "an audit of an unknown kind, or without members or others",
+    "refused in one line",
+)
 def test_what_cannot_be_audited():
     pred = Predictions(THREE, THREE, THREE, THREE)
     with pytest.raises(ValueError, match=r"unknown feature 'loss'; choose one of: correctness, confidence, entropy, "):

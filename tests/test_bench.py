@@ -339,6 +339,10 @@ DAMAGED = {
 }
 
 
+@pytest.mark.fault(
+    "a record is cut short, empty, altered or of another cell",
+    "set aside with a warning, computed again",
+)
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_record_is_set_aside_and_computed_again(damage, computed, folder, finished):
     path = folder / f"{finished[1][4]['key']}.json"
@@ -367,6 +371,10 @@ def test_a_group_without_forgotten_images_has_no_accuracy_and_the_record_is_stri
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@pytest.mark.fault(
+    "a damaged or renamed record lies among others",
+    "set aside with a warning, the others are read",
+)
 def test_a_damaged_or_renamed_record_does_not_hide_the_others(folder, finished):
     damaged, renamed = (folder / f"{finished[1][k]['key']}.json" for k in (0, 1))
     damaged.write_text("{")
@@ -550,6 +558,10 @@ REFUSED = {
 }
 
 
+@pytest.mark.fault(
+    "a setting, method, device or engine that does not exist or fit",
+    "refused in one line before the first file",
+)
 @pytest.mark.parametrize("setting, how, words", REFUSED.values(), ids=REFUSED)
 def test_what_does_not_exist_or_fit_is_refused_before_the_first_file(setting, how, words, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

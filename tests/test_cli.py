@@ -306,6 +306,10 @@ TUNES = [("--seed -1", "seed -1", "from 0 up"), ("--methods retrain", "'retrain'
 BAD = [("run", *row) for row in SETTINGS + RUNS] + [("tune", *row) for row in SETTINGS + TUNES]
 
 
+@pytest.mark.fault(
+    "an option of the command line that does not exist or fit",
+    "one line with the value, the choice and the way out, status 2; no folder is made",
+)
 @pytest.mark.parametrize(
     "command, options, words", [(c, o, w) for c, o, *w in BAD], ids=[f"{b[0]} {b[1]}" for b in BAD]
 )
@@ -323,6 +327,10 @@ FOLDERS = {
 }
 
 
+@pytest.mark.fault(
+    "a folder of images that is not as it should be, from the command line",
+    "one line, status 2; no folder is made",
+)
 @pytest.mark.parametrize("command", ["run", "tune"])
 @pytest.mark.parametrize("fault", FOLDERS)
 def test_a_bad_folder_of_images_is_refused_before_there_is_a_folder(command, fault, falw, images, monkeypatch):
@@ -349,6 +357,10 @@ def test_records_need_a_folder_that_is_named(command, falw, images):
     assert (images / "file").read_bytes() == b""
 
 
+@pytest.mark.fault(
+    "a table of a folder without records",
+    "one line that says how to make some, status 2",
+)
 @pytest.mark.parametrize("where", ["missing", "empty", "file"])
 def test_a_table_of_nothing_is_refused(where, falw, images):
     refused(falw("table", images / where), f"no records in '{images / where}'", "make some: python -m falw run --out")
@@ -384,6 +396,10 @@ def said(err):
     return [line for line in seen(err) if "gone," not in line]
 
 
+@pytest.mark.fault(
+    "Ctrl-C",
+    "one line, status 130; the same command goes on",
+)
 def test_an_interrupt_is_one_line_and_the_same_command_goes_on(falw, tmp_path, monkeypatch):
     def stop(*args, **how):
         raise KeyboardInterrupt
@@ -397,6 +413,10 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(falw, tmp_path, m
     assert status == 0 and len(read_records(tmp_path)) == len(ROWS)
 
 
+@pytest.mark.fault(
+    "a write fails for any other reason",
+    "one line, status 1",
+)
 def test_what_fails_on_the_way_is_one_line_and_status_1(falw, tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("disk full")

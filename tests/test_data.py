@@ -227,6 +227,10 @@ def test_second_load_decodes_nothing_and_a_change_is_seen(folder, monkeypatch):
     assert len(calls) == 55
 
 
+@pytest.mark.fault(
+    "a cache of decoded images is damaged",
+    "set aside with a warning, decoded again",
+)
 def test_a_broken_cache_file_is_made_again(folder, own_cache, monkeypatch):
     first = load(folder)
     (path,) = own_cache.iterdir()
@@ -238,6 +242,10 @@ def test_a_broken_cache_file_is_made_again(folder, own_cache, monkeypatch):
     assert not calls and sorted(p.name for p in own_cache.iterdir()) == [f"{path.stem}.bad", path.name]
 
 
+@pytest.mark.fault(
+    "a byte of a cache of decoded images is altered",
+    "noticed by its checksum, decoded again",
+)
 def test_altered_bytes_in_a_cache_file_are_noticed(folder, own_cache):
     first = load(folder)
     (path,) = own_cache.iterdir()
@@ -248,6 +256,10 @@ def test_altered_bytes_in_a_cache_file_are_noticed(folder, own_cache):
         assert torch.equal(load(folder).train.x, first.train.x)
 
 
+@pytest.mark.fault(
+    "the cache cannot be written",
+    "one warning that says how to move it; the run goes on",
+)
 def test_an_unwritable_cache_is_one_warning(folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FALW_CACHE", str(tmp_path / "file" / "below"))

@@ -42,6 +42,10 @@ def test_an_engine_by_its_name():
     assert find_engine("ray", "auto", 0.25) == OnCluster("auto", 0.25)
 
 
+@pytest.mark.fault(
+    "an engine that does not exist, or options of another",
+    "refused in one line with the choice",
+)
 @pytest.mark.parametrize(
     "given, words",
     [
@@ -92,6 +96,10 @@ except ValueError as error:
     assert done.stdout.splitlines() == ["4", "engine 'ray' needs Ray, which is not installed: pip install 'falw[ray]'"]
 
 
+@pytest.mark.fault(
+    "a worker process is killed",
+    "one line, status 1; the same command goes on",
+)
 def test_a_worker_that_is_killed_is_reported_in_one_line_and_the_rest_goes_on_later(tmp_path):
     def work(cell, out, device, wait=True):
         if cell.key == "killed":
@@ -206,6 +214,10 @@ def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path, s
     assert max(most.values()) == at_once
 
 
+@pytest.mark.fault(
+    "a worker of a cluster is killed in the middle of a cell",
+    "the cell is begun again elsewhere and done once",
+)
 def test_a_cell_whose_worker_is_killed_ends_done_once(engine, in_process, tmp_path):
     killed = tmp_path / "killed"
     victim = next(cell for cell in SIXTEEN if cell.method == "salun").key
@@ -272,6 +284,10 @@ def wait_until(true, seconds=30):
         time.sleep(0.05)
 
 
+@pytest.mark.fault(
+    "the process that asked a cluster is killed",
+    "the same command goes on; no finished cell runs again",
+)
 def test_the_process_that_asked_is_killed_and_started_again_and_finished_cells_stay(two_nodes, in_process, tmp_path):
     program = f"""
 import sys
@@ -310,6 +326,10 @@ def test_a_pool_leaves_no_folder_behind(two_nodes, tmp_path):
     wait_until(lambda: not any(folder.exists() for folder in folders))
 
 
+@pytest.mark.fault(
+    "no cluster answers at the address",
+    "one line, status 1",
+)
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379"])
 def test_no_cluster_at_an_address_is_one_line(address, tmp_path):
     program = """

@@ -182,6 +182,10 @@ def test_rank_is_the_label_unless_permuted():
     assert torch.equal(drawn.forget_counts[drawn.rank.argsort()], plain.forget_counts)
 
 
+@pytest.mark.fault(
+    "a ratio or share of validation that leaves nothing to forget or to retain",
+    "refused in one line with the value",
+)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -256,6 +260,10 @@ def test_a_split_of_the_images_of_another_split_is_that_split():
         assert torch.equal(getattr(drawn, part), getattr(again, part))
 
 
+@pytest.mark.fault(
+    "a given forget set with indices that are no images, twice there, or held out",
+    "refused in one line with the first of them",
+)
 @pytest.mark.parametrize(
     ("forget", "val", "words"),
     [
