@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast coverage faults test-browser gpu-tune gpu-tables gpu-bench bench mutation execute lint format lock clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -114,6 +114,16 @@ gpu-bench: $(READY)  ## on a GPU: the tests that need one, then speed at the pap
 bench: $(READY)  ## speed measurements, each a ratio within one run; they are written to results/bench/
 	for script in loop audit engines; do echo "$$script"; KINETO_LOG_LEVEL=9 $(BIN)/python benchmarks/$$script.py; done
 
+# In an environment of its own, which sees the packages of .venv; a stopped run does not go on, it starts again.
+MUTATION := .venv/mutation
+mutation: $(READY)  ## change weights, split and metrics in a thousand ways, and write what tests miss to tests/mutation.md
+	$(BIN)/python -m venv --clear $(MUTATION)
+	$(BIN)/python -c 'import site; print(*site.getsitepackages())' > $$(echo $(MUTATION)/lib/python3*/site-packages)/parent.pth
+	$(MUTATION)/bin/python -m pip install --quiet mutmut==3.8.1
+	rm -rf mutants
+	$(MUTATION)/bin/mutmut run --max-children $(JOBS)
+	$(MUTATION)/bin/python tools/mutation.py
+
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all
 
@@ -132,4 +142,4 @@ lock: $(READY)  ## write the versions installed here to constraints.txt
 	mv constraints.txt.part constraints.txt
 
 clean:  ## remove what was built, keep the environment
-	rm -rf _build .venv/tested* runs/book
+	rm -rf _build mutants .venv/tested* runs/book

@@ -45,7 +45,7 @@ def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill")
     if cap not in CAPS:
         raise ValueError(f"unknown cap rule '{cap}'; choose one of: {', '.join(CAPS)}")
     share = (_spill if cap == "spill" else _water_fill)(total, caps, gamma)
-    return _round_to_total(share, caps, total)
+    return _round_to_total(share, total)
 
 
 def _law(caps: Tensor, gamma: float, first: int = 0) -> Tensor:
@@ -78,11 +78,11 @@ def _water_fill(total: int, caps: Tensor, gamma: float) -> Tensor:
         full |= over
 
 
-def _round_to_total(share: Tensor, caps: Tensor, total: int) -> Tensor:
+def _round_to_total(share: Tensor, total: int) -> Tensor:
     """Largest remainder: round down, then hand the missing images to the largest fractions, earlier ranks first."""
-    counts = torch.floor(share + 1e-9)
-    fraction = torch.where(counts < caps, share - counts, -1.0)
-    order = torch.argsort(-(fraction * 1e9).round(), stable=True)  # equal fractions stay equal in floating point
+    counts = torch.floor(share)
+    fraction = ((share - counts) * 1e9).round()  # so that equal ones are equal in floating point, too
+    order = torch.argsort(-fraction, stable=True)
     counts[order[: total - int(counts.sum())]] += 1
     return counts.long()
 

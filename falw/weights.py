@@ -130,7 +130,7 @@ def _beta_newton_step(theta: Tensor, mean_log: Tensor) -> Tensor:
         [diagonal[1] * gradient[0] - off * gradient[1], diagonal[0] * gradient[1] - off * gradient[0]]
     )
     concave = (diagonal[0] < 0) & (determinant > 0)
-    return torch.where(concave, newton / torch.where(concave, determinant, 1.0), gradient).clamp(-1, 1)
+    return torch.where(concave, newton / determinant, gradient).clamp(-1, 1)
 
 
 def beta_weight(p_true: Tensor, y: Tensor, params: BetaParams, balance: Tensor | float = 1.0) -> Tensor:

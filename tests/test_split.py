@@ -1,5 +1,6 @@
 """Counts and splits: exact sums, the caps, and which image goes where."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 
@@ -85,8 +86,12 @@ def test_counts_are_those_of_exact_fractions(asked, gamma, cap):
         (30, [10, 20, 20], 1, [10, 15, 5], [10, 12, 8]),
         # 80 and 20: class 2 has 10 and it is the last, so the surplus starts again at the head
         (100, [100, 10], 2, [90, 10], [90, 10]),
+        # 54/11, 27/11, 18/11: less than an image comes around, and with it class 1 has the largest remainder, 0.55
+        (9, [9, 9, 1], 1, [6, 2, 1], [5, 3, 1]),
         # 36/49, 9/49, 4/49 of 98 are 72, 18, 8: 3 images come around, one to class 1, two to class 2; or 95 as 4 : 1
         (98, [73, 40, 5], 2, [73, 20, 5], [73, 20, 5]),
+        # 2**-2000 is 0 in floating point, and class 1 is full all the same
+        (11, [10, 10, 10], 2000, [10, 1, 0], [10, 1, 0]),
         # a class without images gives nothing: its third goes to the next, or to both others
         (9, [9, 0, 9], 0, [3, 0, 6], [5, 0, 4]),
     ],
@@ -228,6 +233,9 @@ def test_groups_go_by_count_where_classes_differ():
     split = long_tailed_split(y, 0.75, 0, val=0)
     assert split.forget_counts.tolist() == [4, 26, 15]  # 15 each, and class 1 takes what class 0 cannot give
     assert {name: c.tolist() for name, c in groups(split).items()} == {"head": [1], "mid": [2], "tail": [0]}
+    close = split_of(y, torch.tensor([0, 4, 5, 44, 45, 46]), val=0)  # 1, 2, 3
+    by_count = replace(close, rank=torch.arange(3))
+    assert {name: c.tolist() for name, c in groups(by_count).items()} == {"head": [2], "mid": [1], "tail": [0]}
 
 
 @often
@@ -250,7 +258,8 @@ def test_a_split_of_given_images_by_hand():
     split = split_of(y, torch.tensor([5, 2, 4]), val=torch.tensor([0]))
     assert (split.forget.tolist(), split.retain.tolist(), split.val.tolist()) == ([2, 4, 5], [1, 3], [0])
     assert (split.forget_counts.tolist(), split.rank.tolist()) == ([0, 1, 2], [2, 1, 0])
-    assert split_of(y, torch.tensor([2, 3]), 0).rank.tolist() == [1, 0, 2]  # equal counts by class
+    many = split_of(torch.arange(100), torch.tensor([3]), 0).rank  # equal counts by class
+    assert many.tolist() == [1, 2, 3, 0, *range(4, 100)]
 
 
 def test_a_split_of_the_images_of_another_split_is_that_split():
@@ -271,6 +280,8 @@ def test_a_split_of_the_images_of_another_split_is_that_split():
         ([3, 4, 3], 0.1, r"^indices \[3\] of forget occur twice"),
         ([3, 4], torch.tensor([9, 9]), r"^indices \[9\] of val occur twice"),
         ([3, 4], torch.tensor([4, 5]), r"^images \[4\] are in forget and in val: take them out of forget"),
+        (list(range(9)), torch.arange(9), r"^images \[0, 1, 2, 3, 4\] are in forget and in val"),  # the first five
+        (list(range(500, 509)), 0.1, r"^indices \[500, 501, 502, 503, 504\] of forget are outside"),
         ([3, 4], 1.0, r"^val 1.0 is outside \[0, 1\)"),
         ([], 0.1, "^0 images to forget and 450 to retain: a split needs some of both$"),
         (list(range(500)), 0.1, "^500 images to forget and 0 to retain"),
@@ -290,6 +301,7 @@ def test_held_out_images_of_a_given_split_are_drawn_with_the_seed():
     mixed = Y.view(10, 50).T.flatten()  # 0 1 2 .. 9 0 1 2 ..
     one, again, two = (split_of(mixed, torch.tensor([3]), seed=s).val for s in (1, 1, 2))
     assert torch.equal(one, again) and not torch.equal(one, two)
+    assert torch.equal(split_of(mixed, torch.tensor([3])).val, split_of(mixed, torch.tensor([3]), 0.1, 0).val)
     assert len(one) == 50 and (one.diff() > 0).all() and one.max() >= 50  # a tenth, ascending, not the first ones
     with pytest.raises(ValueError, match=r"^val -0.1 is outside"):
         split_of(mixed, torch.tensor([3]), -0.1)

@@ -144,22 +144,51 @@ def test_beta_fit_is_scipys(seed):
         assert (got.alpha[c].item(), got.beta[c].item()) == pytest.approx((a, b), rel=1e-5)
 
 
+def test_beta_fit_starts_at_the_moments():
+    # class 0 has mean 0.4, variance 0.04: the parameters sum to 0.24 / 0.04 - 1 = 5. Elsewhere a bound holds: 0.1 and a
+    # million for the sum, 0.05 for a parameter, 1e-4 for the mean, its distance from 1, and the deviation
+    p = doubles(0.2, 0.4, 0.6, 0, 1, 0, 0, 0, 1, 0.5, 0.5002, 0, 0, 1, 1)
+    y = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5])
+    got = beta_fit(p, y, 6, steps=0)
+    assert got.alpha.tolist() == pytest.approx([2, 0.05, 0.05, 500100, 0.9998, 9997.0002], rel=1e-9)
+    assert got.beta.tolist() == pytest.approx([3, 0.05, 0.075, 499900, 9997.0002, 0.9998], rel=1e-9)
+
+
+def test_beta_step_is_newtons_where_the_likelihood_is_concave_by_autograd():
+    g = torch.Generator().manual_seed(0)
+    theta = torch.rand(2, 60, generator=g, dtype=torch.float64) * 8 - 3
+    p = torch.rand(2, 60, generator=g, dtype=torch.float64)  # two images a class
+    steps, kinds = weights._beta_newton_step(theta, torch.stack([p.log().mean(0), (1 - p).log().mean(0)])), set()
+    for at, q, step in zip(theta.T, p.T, steps.T, strict=True):
+
+        def likelihood(t, q=q):
+            return torch.distributions.Beta(*t.exp()).log_prob(q).mean()
+
+        gradient = torch.autograd.functional.jacobian(likelihood, at)
+        hessian = torch.autograd.functional.hessian(likelihood, at)
+        concave = bool((torch.linalg.eigvalsh(hessian) < 0).all())
+        expected = -torch.linalg.solve(hessian, gradient) if concave else gradient
+        assert step.tolist() == pytest.approx(expected.clamp(-1, 1).tolist(), rel=1e-6)
+        kinds.add(concave)
+    assert (kinds, steps.min(), steps.max()) == ({True, False}, -1, 1)
+
+
 def test_beta_weight_is_a_scalar_loop():
     alpha, beta, balance = [2, 0.5], [3, 0.4], [0.8, 1.5]
     params = weights.BetaParams(doubles(*alpha), doubles(*beta), torch.tensor([True, True]))
     p, y = torch.tensor([0.05, 0.4, 0.95, 0.5, 1.0, 0.0]), [0, 0, 0, 1, 1, 1]
     s = [2 * scipy_stats.beta.cdf(q, alpha[c], beta[c]) - 1 for q, c in zip(p.tolist(), y, strict=True)]
-    plain, balanced = (beta_weight(p, torch.tensor(y), params, b) for b in (1.0, doubles(*balance)[y]))
+    plain, balanced = (beta_weight(p, torch.tensor(y), params, *b) for b in ((), (doubles(*balance)[y],)))
     assert plain.tolist() == pytest.approx([1 + s_i for s_i in s], abs=1e-9)
     assert balanced.tolist() == pytest.approx([bent(s[i], 1 / balance[c]) for i, c in enumerate(y)], abs=1e-9)
     assert balanced[4:].tolist() == [2, 0]
 
 
 def test_beta_falls_back_to_1_where_no_fit_exists():
-    # all alike, one image, all 0, all 1, absent, hardly any spread; then two that have a fit
+    # all alike, one image, all 0, all 1, absent, hardly any spread; then two that have a fit; then another absent one
     p = doubles(0.7, 0.7, 0.7, 0.3, 0, 0, 1, 1, 0.5, 0.5001, 0.1, 0.9, 0.5, 0.5002)
-    params = beta_fit(p, torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 5, 5, 6, 6, 7, 7]), 8)
-    assert params.ok.tolist() == [False] * 6 + [True] * 2
+    params = beta_fit(p, torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 5, 5, 6, 6, 7, 7]), 9)
+    assert params.ok.tolist() == [False] * 6 + [True] * 2 + [False]
     w = beta_weight(torch.full((8,), 0.99), torch.arange(8), params)
     assert w[:6].tolist() == [1] * 6
     assert (w[6:] > 1.2).all()
@@ -224,6 +253,20 @@ def test_statistics_follow_the_model_on_schedule(refresh, dist):
             assert got.dtype == torch.float32
 
 
+@pytest.mark.parametrize("stop", [0, 5, 9])
+@pytest.mark.parametrize("refresh", SCHEDULES)
+def test_a_stopped_run_goes_on_with_the_same_statistics(refresh, stop):
+    model, p = Stub(), doubles(0.4, 0.8)
+    whole, before, after = (FaLW((X, Y), COUNTS, refresh=refresh, rolling=4) for _ in range(3))
+    for step in range(18):
+        model.step = step
+        if step == stop:
+            after.load_state_dict(before.state_dict())
+        part = before if step < stop else after
+        assert shown_by(part, model, step // 2) == shown_by(whole, model, step // 2)
+        assert torch.equal(part(p, Y[:2]), whole(p, Y[:2]))
+
+
 def test_defaults_of_the_callable():
     model, weight = Stub(), FaLW((X, Y), COUNTS)
     assert [shown_by(weight, model, 0) for _ in range(3)] == [ALL] * 3
@@ -232,13 +275,18 @@ def test_defaults_of_the_callable():
     own = np.array([2 / 3, 5 / 6, 6 / 7])
     expected = bent(math.tanh((0.8 - own.mean()) / own.std(ddof=1)), 1 / 2**0.15)
     assert weight(doubles(0.8), torch.tensor([1])).item() == pytest.approx(expected, abs=1e-6)
-    for n, chunk in ((560, 512), (70, 70)):  # 512 at a time, or all there are
-        rolling = FaLW((X.repeat(n // 7, 1, 1, 1), Y.repeat(n // 7)), COUNTS, refresh="rolling")
+    for n, options, chunk in ((560, {}, 512), (70, {}, 70), (7, {"rolling": 1}, 1)):  # 512 at a time, or all there are
+        rolling = FaLW((X.repeat(n // 7, 1, 1, 1), Y.repeat(n // 7)), COUNTS, refresh="rolling", **options)
         assert [len(shown_by(rolling, model, 0)) for _ in range(10)] == [n, *[0] * 7, chunk, 0]
-    for options, std in (({}, 1e-3), ({"floor": 0.6}, 0.6)):
+    for options, std in (({}, 1e-3), ({"floor": 0.6}, 0.6), ({"floor": 0}, 0)):
         one_image = FaLW((X[:1], Y[:1]), COUNTS, **options)
         shown_by(one_image, model, 0)
         assert one_image.stats.std.tolist() == [std, std]
+
+
+def test_there_is_no_weight_before_the_first_update():
+    with pytest.raises(ValueError, match="^FaLW has no class statistics yet: call update"):
+        FaLW((X, Y), COUNTS)(doubles(0.5), Y[:1])
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -280,6 +328,7 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
         ),
         ({"refresh": 0}, "^unknown refresh 0; choose"),
         ({"refresh": 2.5}, r"^unknown refresh 2\.5; choose"),
+        ({"floor": math.inf}, "^floor inf is not a number from 0 up"),
         ({"dist": "cauchy"}, "^unknown dist 'cauchy'; choose one of: normal, beta$"),
         (
             {"val": (X[:0], Y[:0])},
