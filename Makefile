@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock audit-dependencies clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -140,6 +140,10 @@ lock: $(READY)  ## write the versions installed here to constraints.txt
 	{ echo "# What CI installs (Linux, Python 3.11): written by make lock, not by hand."; \
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e ' @ ' -e '^-e'; } > constraints.txt.part
 	mv constraints.txt.part constraints.txt
+
+# --strict: what could not be asked about is an error, not a pass.
+audit-dependencies: $(UV)  ## ask PyPI for known vulnerabilities of the versions in constraints.txt (needs its network)
+	$(UV) tool run pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:  ## remove what was built, keep the environment
 	rm -rf _build .venv/tested* runs/book
