@@ -14,7 +14,7 @@ READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
 # Whatever a test's outcome can depend on.
-TESTED := README.md CONTRIBUTING.md Makefile pyproject.toml $(BOOK) \
+TESTED := README.md CONTRIBUTING.md LICENCES.md Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 # Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
 # with one computed the same way.
@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock audit-dependencies clean always
+.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench bench execute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -144,6 +144,15 @@ lock: $(READY)  ## write the versions installed here to constraints.txt
 # --strict: what could not be asked about is an error, not a pass.
 audit-dependencies: $(UV)  ## ask PyPI for known vulnerabilities of the versions in constraints.txt (needs its network)
 	$(UV) tool run pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+# Of the package all that it needs, of the extras what they name.
+licences: $(READY) $(UV)  ## write the licences of the dependencies, as installed here, to LICENCES.md
+	resolve="$(UV) pip compile -q --python $(BIN)/python --no-header --no-annotate -c constraints.txt pyproject.toml"; \
+	names=$$({ $$resolve; $$resolve --all-extras --no-deps; } | sed 's/[=; ].*//' | sort -u); \
+	{ printf '%s\n' '# Licences of the dependencies' '' 'All that falw needs, and what its extras name, in the words of' \
+	'each package (UNKNOWN: it has none). Written by `make licences`.' ''; \
+	$(UV) tool run pip-licenses --python $(BIN)/python --format markdown --packages $$names; } > LICENCES.md.part
+	mv LICENCES.md.part LICENCES.md
 
 clean:  ## remove what was built, keep the environment
 	rm -rf _build .venv/tested* runs/book
