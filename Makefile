@@ -14,7 +14,7 @@ READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
 # Whatever a test's outcome can depend on.
-TESTED := README.md Makefile pyproject.toml $(BOOK) \
+TESTED := README.md CONTRIBUTING.md LICENCES.md Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 # Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
 # with one computed the same way.
@@ -22,7 +22,8 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast coverage faults test-browser gpu-tune gpu-tables gpu-bench bench mutation execute lint format lock clean always
+.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench \
+	bench mutation execute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,13 +77,23 @@ run-tests:
 test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered
 
-# A browser's own download is not needed: every system has Chromium as a package.
+# uv finds lowest versions, and runs a tool in an environment of its own.
+UV := .tools/bin/uv
+$(UV):
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet uv
+
+TOX ?=
+test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions: an hour (TOX="-e py311-lowest": one run)
+	UV_PYTHON_DOWNLOADS=never $(UV) tool run --with tox-uv tox run --recreate $(TOX) -- -n $(JOBS) --dist loadgroup
+
 coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
 	$(PYTEST) tests --ignore=tests/rendered --cov=falw --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
 	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults
 
+# A browser's own download is not needed: every system has Chromium as a package.
 test-browser: _build/html/index.html  ## the built book in Chromium, explorers in JupyterLab, chapters in a bare runtime
 	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update \
 		&& apt-get -qq install -y chromium >/dev/null; } || { echo "test-browser needs Chromium: install your system's \
@@ -140,6 +151,19 @@ lock: $(READY)  ## write the versions installed here to constraints.txt
 	{ echo "# What CI installs (Linux, Python 3.11): written by make lock, not by hand."; \
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e ' @ ' -e '^-e'; } > constraints.txt.part
 	mv constraints.txt.part constraints.txt
+
+# --strict: what could not be asked about is an error, not a pass.
+audit-dependencies: $(UV)  ## ask PyPI for known vulnerabilities of the versions in constraints.txt (needs its network)
+	$(UV) tool run pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+# Of the package all that it needs, of the extras what they name.
+licences: $(READY) $(UV)  ## write the licences of the dependencies, as installed here, to LICENCES.md
+	resolve="$(UV) pip compile -q --python $(BIN)/python --no-header --no-annotate -c constraints.txt pyproject.toml"; \
+	names=$$({ $$resolve; $$resolve --all-extras --no-deps; } | sed 's/[=; ].*//' | sort -u); \
+	{ printf '%s\n' '# Licences of the dependencies' '' 'All that falw needs, and what its extras name, in the words of' \
+	'each package (UNKNOWN: it has none). Written by `make licences`.' ''; \
+	$(UV) tool run pip-licenses --python $(BIN)/python --format markdown --packages $$names; } > LICENCES.md.part
+	mv LICENCES.md.part LICENCES.md
 
 clean:  ## remove what was built, keep the environment
 	rm -rf _build mutants .venv/tested* runs/book

@@ -238,7 +238,8 @@ def class_statistics(stats: Mapping[str, ClassStats], ax: Axes | None = None) ->
     ax = axes(ax, 8, 3)
     for k, (name, values) in enumerate(stats.items()):
         place = np.arange(len(values.mean)) + 0.3 * (k - (len(stats) - 1) / 2)
-        ax.errorbar(place, values.mean, values.std, fmt="o", markersize=4, linewidth=1, color=colour(name), label=name)
+        mean, std = values.mean.numpy(), values.std.numpy()  # Matplotlib 3.7 would keep a tensor as objects
+        ax.errorbar(place, mean, std, fmt="o", markersize=4, linewidth=1, color=colour(name), label=name)
     ax.set(xlabel="class", ylabel="p of unseen images: μ ± σ", ylim=(-0.1, 1.3))
     ax.legend(frameon=False, ncols=3, loc="upper left")
     return ax

@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import os
+import platform
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
@@ -99,6 +102,7 @@ START, END = "<!-- faults: written by make faults -->\n", "<!-- end of faults --
 
 def pytest_addoption(parser):
     parser.addoption("--faults", action="store_true", help="run the tests of faults and write CONTRIBUTING.md's table")
+    parser.addoption("--matrix", help="write how this run ended into CONTRIBUTING.md, as the row of that name")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -123,3 +127,25 @@ def fault_table(items):
             rows[row] = rows.get(row, 0) + 1
     lines = [f"| {tried} | {outcome} | {cases} | `{where}` |\n" for (tried, outcome, where), cases in rows.items()]
     return "".join(["\n| tried | outcome | cases | where |\n| :-- | :-- | --: | :-- |\n", *lines, "\n"])
+
+
+# The table of versions in CONTRIBUTING.md: every run of make test-matrix writes its own row, whatever came out.
+
+PACKAGES = ["torch", "numpy", "scipy", "scikit-learn", "pillow", "joblib", "filelock", "tqdm"]
+PACKAGES += ["matplotlib", "ipywidgets", "ray"]
+MATRIX, END_OF_MATRIX = "<!-- matrix: written by make test-matrix -->\n", "<!-- end of matrix -->\n"
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    if not (name := config.getoption("matrix")) or exitstatus not in (0, 1):  # all passed, some failed
+        return
+    ended = [f"{len(terminalreporter.stats.get(kind, ()))} {kind}" for kind in ("passed", "failed", "error", "skipped")]
+    ended = ", ".join(count for count in ended if not count.startswith("0 "))
+    row = [name, platform.python_version(), *map(version, PACKAGES), ended, date.today().isoformat()]
+    before, rest = CONTRIBUTING.read_text().split(MATRIX)
+    table, after = rest.split(END_OF_MATRIX)
+    rows = {line.split()[1]: line for line in table.splitlines() if line.startswith("| py")}
+    rows[name] = f"| {' | '.join(row)} |"
+    head = [f"| {' | '.join(['run', 'Python', *PACKAGES, 'tests', 'on'])} |", "| :-- " * len(row) + "|"]
+    table = "\n".join(["", *head, *(rows[name] for name in sorted(rows)), "", ""])
+    CONTRIBUTING.write_text(before + MATRIX + table + END_OF_MATRIX + after)
