@@ -68,7 +68,8 @@ def test_score_bars_stand_side_by_side():
 def test_deviations_are_shown_beside_the_band_of_the_tolerance():
     ax = plots.deviation_histogram({"falw": torch.tensor([-0.52, 0.01, 0.02, 0.52])}, tol=0.2)
     band, outline = ax.patches
-    assert (band.get_x(), band.get_width()) == pytest.approx((-0.2, 0.4))
+    sides = band.get_patch_transform().transform(band.get_path().vertices)[:, 0]
+    assert (sides.min(), sides.max()) == pytest.approx((-0.2, 0.2))
     assert outline.get_xy()[:, 1].max() == 50 and ax.get_xlim() == (-1, 1)
 
 
