@@ -26,7 +26,7 @@ class NoAnswers(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert function.overloadpacket.__name__ not in self.waits, f"{function} waits for the device"
-        for index in args[1] if function.overloadpacket.__name__.startswith("index") and len(args) > 1 else ():
+        for index in args[1] if function.overloadpacket.__name__ in ("index", "index_put", "index_put_") else ():
             dtype = getattr(index, "dtype", None)
             assert dtype is not torch.bool, f"{function} with booleans waits for the device"
         return function(*args, **(kwargs or {}))
