@@ -305,6 +305,9 @@ def test_scores_and_groups_come_from_the_probabilities_beside_the_record(finishe
                 assert found[name] == pytest.approx(100 * sum(right) / len(right))
 
 
+@pytest.mark.fault(
+    "the probabilities beside a record are gone", "the record is read; asked for, the file that is missing is named"
+)
 def test_without_probabilities_a_record_is_still_read(folder, finished):
     key = finished[1][0]["key"]
     (folder / f"{key}.npz").unlink()
@@ -355,6 +358,7 @@ def test_a_damaged_record_is_set_aside_and_computed_again(damage, computed, fold
     assert read_record(path) == records[4]
 
 
+@pytest.mark.fault("a stored Original is cut short", "set aside with a warning, trained again")
 def test_a_damaged_original_is_set_aside_and_trained_again(computed, folder, finished):
     (path,) = folder.glob("original-*.pt")
     path.write_bytes(path.read_bytes()[:1000])
@@ -364,6 +368,7 @@ def test_a_damaged_original_is_set_aside_and_trained_again(computed, folder, fin
     assert computed == ["original", "rl"] and records[4]["scores"] == finished[1][4]["scores"]
 
 
+@pytest.mark.fault("nothing of a group of classes is forgotten", "no accuracy in its place; the record is strict JSON")
 def test_a_group_without_forgotten_images_has_no_accuracy_and_the_record_is_strict_json(tmp_path):
     records = run(replace(SETTING, ratio=0.2, gamma=8), "retrain", tmp_path, **QUICK)
     assert records[1]["forget_groups"]["tail"] is None and records[1]["forget_groups"]["head"] is not None
@@ -384,6 +389,7 @@ def test_a_damaged_or_renamed_record_does_not_hide_the_others(folder, finished):
     assert {damaged.with_suffix(".unreadable"), folder / f"{'0' * 16}.unreadable"} < set(folder.iterdir())
 
 
+@pytest.mark.fault("other files lie among the records", "left alone")
 def test_files_that_are_no_records_are_left_alone(folder):
     (folder / "search.json").write_text('{"chosen": {}}')
     (folder / "notes.txt").write_text("mine")
@@ -391,12 +397,16 @@ def test_files_that_are_no_records_are_left_alone(folder):
     assert len(read_records(folder)) == 5 and names(folder) == before
 
 
+@pytest.mark.fault("records are read from a folder that has none", "refused in one line that says how to make some")
 def test_a_folder_without_records_says_how_to_make_some(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(FileNotFoundError, match=f"no records in '{folder}'; make some: python -m falw run --out"):
             read_records(folder)
 
 
+@pytest.mark.fault(
+    "a run is interrupted while it writes, or between two cells", "nothing half-written stays; the same command goes on"
+)
 def test_write_whole_leaves_nothing_half_written(tmp_path):
     def fail(f):
         f.write(b"half")
@@ -426,6 +436,9 @@ STOPS = {
 }
 
 
+@pytest.mark.fault(
+    "a run is interrupted while it writes, or between two cells", "nothing half-written stays; the same command goes on"
+)
 @pytest.mark.parametrize("module, function, left", STOPS.values(), ids=STOPS)
 def test_an_interrupted_run_leaves_no_part_and_goes_on(
     module, function, left, tmp_path, computed, monkeypatch, finished
@@ -441,6 +454,9 @@ def test_an_interrupted_run_leaves_no_part_and_goes_on(
     assert [r["scores"] for r in records] == [r["scores"] for r in finished[1]]
 
 
+@pytest.mark.fault(
+    "a run is interrupted while it writes, or between two cells", "nothing half-written stays; the same command goes on"
+)
 def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed, monkeypatch):
     unlearn = bench.unlearn
 
@@ -476,6 +492,9 @@ def test_a_method_named_twice_or_by_its_alias_runs_once():
     assert find_method("salun+falw") is find_method("falw")
 
 
+@pytest.mark.fault(
+    "a setting, method, device or engine that does not exist or fit", "refused in one line before the first file"
+)
 @pytest.mark.parametrize("given", ["rl,salum", ["salum"], "salum,all"])
 def test_an_unknown_method_is_refused_with_the_choice(given):
     with pytest.raises(ValueError, match=r"unknown method 'salum'; choose one of: retrain, ft, rl, .*salun\+falw"):
@@ -571,6 +590,7 @@ def test_what_does_not_exist_or_fit_is_refused_before_the_first_file(setting, ho
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("the folder for the records is a file", "refused in one line; the file is left alone")
 def test_records_need_a_folder(tmp_path, computed):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):

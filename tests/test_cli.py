@@ -348,6 +348,7 @@ def test_a_good_folder_of_images_is_run(falw, images):
     assert status == 0 and "| ft |" in out
 
 
+@pytest.mark.fault("no folder for the records is named, or it is a file", "one line, status 2; the file is left alone")
 @pytest.mark.parametrize("command", ["run", "tune"])
 def test_records_need_a_folder_that_is_named(command, falw, images):
     refused(falw(command, *SMALL), "required: --out", f"python -m falw {command} --help")
@@ -366,15 +367,27 @@ def test_a_table_of_nothing_is_refused(where, falw, images):
     refused(falw("table", images / where), f"no records in '{images / where}'", "make some: python -m falw run --out")
 
 
+@pytest.mark.fault(
+    "an option of the command line that does not exist or fit",
+    "one line with the value, the choice and the way out, status 2; no folder is made",
+)
 def test_a_table_in_an_unknown_format_is_refused(falw, finished):
     refused(falw("table", finished[0], "--format", "nosuch"), "'nosuch'", "choose one of: md, csv, json")
 
 
+@pytest.mark.fault(
+    "an option of the command line that does not exist or fit",
+    "one line with the value, the choice and the way out, status 2; no folder is made",
+)
 @pytest.mark.parametrize("given, words", [([], ["COMMAND"]), (["nosuch"], ["'nosuch'", "run", "table", "tune"])])
 def test_no_command_or_an_unknown_one_is_refused(given, words, falw):
     refused(falw(*given), *words, "python -m falw --help")
 
 
+@pytest.mark.fault(
+    "an option of the command line that does not exist or fit",
+    "one line with the value, the choice and the way out, status 2; no folder is made",
+)
 def test_a_refusal_in_a_process_of_its_own(tmp_path):
     done = in_a_process("run", "--dataset", "nosuch", "--out", tmp_path / "out")
     refused((done.returncode, done.stdout, done.stderr), "'nosuch'", "choose one of: textures")
@@ -384,6 +397,7 @@ def test_a_refusal_in_a_process_of_its_own(tmp_path):
 # What ends on the way
 
 
+@pytest.mark.fault("a method diverges in a run", "the table counts it and gives no mean of it")
 def test_what_diverges_is_counted_in_the_table(falw, tmp_path):
     status, out, err = falw("run", *QUICK[:-1], "ft", "--lr", "1e30", "--out", tmp_path)
     assert status == 0 and "| ft (1 diverged) | – | – | – | – | – |" in out
@@ -426,6 +440,7 @@ def test_what_fails_on_the_way_is_one_line_and_status_1(falw, tmp_path, monkeypa
     assert (status, out, said(err)) == (1, "", ["falw: disk full"])
 
 
+@pytest.mark.fault("the Original of a search diverges", "one line that says so, status 1")
 def test_a_search_that_has_no_retrain_says_what_diverged(small_grid, falw, tmp_path, monkeypatch):
     monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
     status, out, err = falw("tune", *SMALL, "--methods", "ft", "--out", tmp_path)
@@ -459,6 +474,7 @@ def test_bench_runs_a_grid_and_report_prints_the_same_from_its_folder(falw, tmp_
     assert dry.splitlines()[0] == "10 cells, 10 of them done"
 
 
+@pytest.mark.fault("a table of the paper that does not exist, or of which records are missing", "one line, status 2")
 def test_what_bench_and_report_cannot_do_is_one_line(falw, tmp_path, finished):
     folder, _ = finished
     asked = [

@@ -199,6 +199,7 @@ def test_orientation_is_applied(folder):
     assert load(folder).train.x.shape == (7, 3, 4, 6)
 
 
+@pytest.mark.fault("files of the system lie among the images", "left alone")
 def test_hidden_files_are_no_images(folder):
     for name in (".DS_Store", "Thumbs.db"):
         (folder / "train" / "blue" / name).write_bytes(b"x")
@@ -558,6 +559,10 @@ def test_a_name_that_is_accepted_stays_in_its_folder(name):
         assert os.path.dirname(os.path.normpath(f"/base/val/images/{name}")) == "/base/val/images"
 
 
+@pytest.mark.fault(
+    "a data set that does not exist, or more of it than there is",
+    "refused in one line with the choice or the most there is",
+)
 @pytest.mark.parametrize(
     "name, options, words",
     [
@@ -596,6 +601,7 @@ def test_cifar_goes_through_torchvision(name, monkeypatch, tmp_path):
     assert got.train.x.shape == (4, 3, 16, 16) and got.train.x.unique().tolist() == [7] and got.test.x[0, 0, 0, 0] == 9
 
 
+@pytest.mark.fault("a download fails, or ends half-way", "one line with the way out; half a file is deleted and named")
 def test_cifar_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     import torchvision
 

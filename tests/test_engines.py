@@ -74,11 +74,13 @@ def test_slots_by_hand(resources, share, count):
     assert slots(resources, share) == count
 
 
+@pytest.mark.fault("a cluster has no room for a single cell", "one line that says what it has")
 def test_a_cluster_without_a_slot_says_what_it_has():
     with pytest.raises(ValueError, match=r"a cluster of 4 CPUs and 0 GPUs has no slot of 0.5 GPUs"):
         slots({"CPU": 4.0}, 0.5)
 
 
+@pytest.mark.fault("Ray is not installed", "everything else runs; asked for, one line that says what to install")
 def test_without_ray_the_package_runs_and_the_engine_says_what_to_install(tmp_path):
     program = f"""
 import sys
@@ -237,6 +239,7 @@ def test_a_cell_whose_worker_is_killed_ends_done_once(engine, in_process, tmp_pa
     assert content(out) == content(in_process)
 
 
+@pytest.mark.fault("a cell kills every worker that takes it", "given up after some tries, all others are done")
 def test_a_cell_that_kills_every_worker_is_given_up_and_the_others_are_done(two_nodes, tmp_path):
     log = tmp_path / "log"
 
@@ -252,6 +255,7 @@ def test_a_cell_that_kills_every_worker_is_given_up_and_the_others_are_done(two_
     assert sorted(done) == ["a", "b", "c"] and Counter(log.read_text()) == {"x": TRIES, "a": 1, "b": 1, "c": 1}
 
 
+@pytest.mark.fault("a machine of a cluster is lost, another comes", "its cell is begun again; the new one is used")
 def test_a_node_that_goes_takes_no_cell_with_it_and_one_that_comes_is_used(two_nodes, tmp_path):
     log = tmp_path / "log"
     log.mkdir()
@@ -307,6 +311,7 @@ run_cells(SIXTEEN, {str(tmp_path)!r}, device="cpu", engine=OnCluster({two_nodes.
     assert content(tmp_path) == content(in_process)
 
 
+@pytest.mark.fault("a cell raises an error on another machine", "the same one line here")
 def test_what_a_cell_raises_comes_out_as_it_is(two_nodes, tmp_path):
     def work(cell, out):
         raise ValueError("gamma -1 is no exponent")

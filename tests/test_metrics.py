@@ -34,6 +34,7 @@ def test_part_and_accuracy():
     assert math.isnan(accuracy(NOTHING))
 
 
+@pytest.mark.fault("rows that hold no numbers are scored", "refused in one line that counts them")
 def test_rows_that_hold_no_numbers_are_counted():
     with pytest.raises(ValueError, match="^2 of 3 rows hold NaN or infinity: the model diverged"):
         accuracy(Part(torch.tensor([[0.5, math.nan], [0.5, 0.5], [math.inf, 0]]), torch.tensor([0, 0, 0])))
@@ -75,6 +76,7 @@ def test_groups_count_images():
     assert metrics.by_group(uneven, {"all": torch.arange(3)}) == {"all": 25}
 
 
+@pytest.mark.fault("two models are compared on other samples", "refused in one line")
 def test_deviation_is_signed_and_paired():
     other = Part(torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.25, 0.65], [0.1, 0.1, 0.8]]), THREE.y)
     assert metrics.deviation(other, THREE).tolist() == pytest.approx([-0.6, 0.05, 0.3])

@@ -192,7 +192,6 @@ def test_nothing_but_a_download_by_name_uses_the_network(tmp_path):
 [getattr(falw, name) for name in falw.__all__]
 load_dataset("textures", per_class=4); load_dataset("digits", per_class=4)
 assert main({[*RUN, "--out", "out"]!r}) == 0
-assert main(["run", "--dataset", "digits", *{[*RUN[1:], "--out", "digits"]!r}]) == 0
 assert main(["table", "out"]) == 0
 assert main(["report", {str(records)!r}, "--grid", "table3"]) == 0
 assert main(["bench", "table2", "--seeds", "1", "--out", "bench", "--dry-run", "--device", "cpu"]) == 0

@@ -107,6 +107,10 @@ def test_fully_forgotten_classes_at_the_papers_size(cap, full):
     assert [int((c == 450).sum()) for c in counts] == full
 
 
+@pytest.mark.fault(
+    "a total that is more than there is, an exponent below 0 or not finite, an unknown rule",
+    "refused in one line with the value",
+)
 @pytest.mark.parametrize(
     ("total", "gamma", "cap", "words"),
     [
@@ -144,6 +148,9 @@ def test_a_split_covers_every_image_once(y, ratio, gamma, val, seed, permute, ca
     assert permute or torch.equal(split.rank, torch.arange(len(have)))
 
 
+@pytest.mark.fault(
+    "one class, one image a class, a class without images, as little as can be", "counts by hand, no crash"
+)
 @pytest.mark.parametrize(
     ("y", "ratio", "val", "expected"),
     [
@@ -292,6 +299,7 @@ def test_split_of_errors(forget, val, words):
         split_of(Y, torch.tensor(forget, dtype=torch.long), val)
 
 
+@pytest.mark.fault("a mask in place of the indices to forget", "refused in one line that says what to give")
 def test_a_mask_is_not_a_list_of_indices():
     with pytest.raises(ValueError, match=r"^forget is torch.bool of shape \(500,\): give indices, one int64 an image$"):
         split_of(Y, Y == 3)

@@ -119,6 +119,9 @@ def test_saturated_probabilities_keep_their_deviation():
     assert abs(in_float32 - got) > got / 2  # what the shorter formula would have given
 
 
+@pytest.mark.fault(
+    "a class with one unseen image, equal ones, or none", "its deviation is the floor; without any the weight is 1"
+)
 def test_z_of_one_image_of_equal_images_and_of_an_absent_class():
     stats = class_stats(torch.tensor([0.4, 0.4, 0.9]), torch.tensor([0, 0, 1]), 3)
     assert stats.std.tolist() == [1e-3] * 3
@@ -184,6 +187,7 @@ def test_beta_weight_is_a_scalar_loop():
     assert balanced[4:].tolist() == [2, 0]
 
 
+@pytest.mark.fault("unseen images of a class to which no Beta distribution fits", "the weight is 1")
 def test_beta_falls_back_to_1_where_no_fit_exists():
     # all alike, one image, all 0, all 1, absent, hardly any spread; then two that have a fit; then another absent one
     p = doubles(0.7, 0.7, 0.7, 0.3, 0, 0, 1, 1, 0.5, 0.5001, 0.1, 0.9, 0.5, 0.5002)
@@ -284,6 +288,7 @@ def test_defaults_of_the_callable():
         assert one_image.stats.std.tolist() == [std, std]
 
 
+@pytest.mark.fault("a weight is asked for before the statistics of its classes", "refused in one line that says how")
 def test_there_is_no_weight_before_the_first_update():
     with pytest.raises(ValueError, match="^FaLW has no class statistics yet: call update"):
         FaLW((X, Y), COUNTS)(doubles(0.5), Y[:1])
@@ -319,6 +324,9 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
     assert torch.equal(weights.true_probability(model, x, y, index), got[range(600), y.flip(0)])
 
 
+@pytest.mark.fault(
+    "a schedule or distribution that does not exist, no unseen images", "refused in one line with the choice"
+)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
