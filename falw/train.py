@@ -316,9 +316,12 @@ def fit(
 
     `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. With
     `graph` the network's passes are recorded once and replayed, see `Graphed`; it takes a GPU. Nothing in an epoch
-    waits for the device. Raises FloatingPointError, at the end of an epoch, for a loss that is no finite number.
+    waits for the device. Raises ValueError for a graph without a GPU, and FloatingPointError, at the end of an epoch,
+    for a loss that is no finite number.
     """
     images, device = data.train, data.train.x.device
+    if graph and not torch.cuda.is_available():
+        raise ValueError("a graph is of a GPU's kernels, and PyTorch sees no GPU here: leave out graph")
     if device.type == "cuda":  # by trial, as all batches but one have one shape; trials need not end alike
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     dtype = precision_of(config, device)

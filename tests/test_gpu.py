@@ -94,11 +94,19 @@ def test_a_recorded_network_trains_as_the_network_itself(data, split, monkeypatc
         return module
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     plain, graphed = (create("tiny", 6, data.mean, data.std) for _ in range(2))
     fit(plain, data, split, Objective(), CONFIG)
     fit(graphed, data, split, Objective(), CONFIG, graph=True)
     assert replays == [32] * 2 * 4  # 144 images: four full batches, and one of 16 that passes as ever
     assert all(torch.equal(v, graphed.state_dict()[k]) for k, v in plain.state_dict().items())
+
+
+@pytest.mark.fault("a graph is asked for and there is no GPU", "refused in one line before the first step")
+def test_a_graph_without_a_gpu_is_refused(data, split, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="PyTorch sees no GPU here: leave out graph$"):
+        fit(create("tiny", 6, data.mean, data.std), data, split, Objective(), CONFIG, graph=True)
 
 
 # With one
