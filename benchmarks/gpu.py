@@ -6,39 +6,27 @@ Run by hand on a GPU: python benchmarks/gpu.py. `python benchmarks/loop.py` ther
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 from typing import Any
 
 import torch
 from common import device, interleaved, ratio, seconds, store
-from loop import bare_steps, our_loop, usual_loop
+from loop import bare_steps, memory, noise, our_loop, schedules, usual_loop
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from falw.data import Dataset, Images
-from falw.methods import METHODS, falw_weight, unlearn
 from falw.models import create
-from falw.split import Split, long_tailed_split
 from falw.train import Config, precision_of
 
 CASES = [("resnet18", 32), ("vgg16", 32), ("resnet18", 64), ("vgg16", 64)]
-IMAGES = 50_000
+IMAGES, CLASSES = 50_000, 100
+EPOCHS = 5  # what a run takes to begin, a recorded graph above all, is spread over these
 REPEATS = 3
 TABLE = 2 * 150 + 10 * 10  # epochs: Original and Retrain, and ten methods
 
 
-def noise(n: int, size: int, place: torch.device, classes: int = 100) -> tuple[Dataset, Split]:
-    """Pixels without meaning, a tenth held out: time does not depend on what they show."""
-    x = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=place)
-    y = torch.arange(n, device=place) % classes
-    names = tuple(map(str, range(classes)))
-    data = Dataset("noise", Images(x, y), Images(x[:100], y[:100]), names, (0.5,) * 3, (0.3,) * 3)
-    return data, long_tailed_split(y.cpu(), 0.2, 0.25, 0.1)
-
-
-def flops_an_image(network: str, size: int, classes: int = 100) -> float:
+def flops_an_image(network: str, size: int) -> float:
     """Floating-point operations of a step an image, forward and backward, as PyTorch counts them."""
-    model = create(network, classes, (0.5,) * 3, (0.3,) * 3)
+    model = create(network, CLASSES, (0.5,) * 3, (0.3,) * 3)
     x, y = torch.zeros(2, 3, size, size), torch.zeros(2, dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(x), y).backward()
@@ -59,9 +47,9 @@ def product_flops(place: torch.device, n: int = 8192, repeats: int = 20) -> floa
 
 def throughput(network: str, size: int, place: torch.device, images: int, batch: int, peak: float) -> dict[str, Any]:
     """Images a second of the loop, with and without a recorded graph, against bare steps and the usual loop."""
-    data, split = noise(images, size, place)
-    config = Config(epochs=2, batch_size=batch)
-    few, of_few = noise(min(5_000, images), size, place)  # the usual loop is slow, and as slow on few images
+    data, split = noise(images, size, CLASSES, place)
+    config = Config(epochs=EPOCHS, batch_size=batch)
+    few, of_few = noise(min(5_000, images), size, CLASSES, place)  # the usual loop is slow, and as slow on few images
     runs = {
         "ours": our_loop(data, split, config, network),
         "bare": bare_steps(data, split, config, place, network),
@@ -87,23 +75,6 @@ def throughput(network: str, size: int, place: torch.device, images: int, batch:
     }
 
 
-def schedules(network: str, size: int, place: torch.device, images: int, batch: int) -> list[dict[str, Any]]:
-    """FaLW's schedules against the same method without a weight."""
-    data, split = noise(images, size, place)
-    config = Config(epochs=2, batch_size=batch)
-    original = create(network, data.num_classes, data.mean, data.std).to(place).eval()
-    plain = METHODS["rl+falw"]
-    rows = {"none": replace(plain, weight=None)}
-    rows |= {str(r): replace(plain, weight=falw_weight(refresh=r)) for r in (1, 10, "epoch", "rolling")}
-    runs = {name: (lambda row=row: unlearn(row, original, data, split, config)) for name, row in rows.items()}
-    times = interleaved(runs, REPEATS, place)
-    return [
-        {"what": f"{network}, FaLW, refresh {name}", "seconds / without a weight": ratio(times, name, "none")}
-        for name in rows
-        if name != "none"
-    ]
-
-
 def main(cases: list[tuple[str, int]] = CASES, images: int = IMAGES, batch: int = 512, product: int = 8192) -> None:
     """Measure, print, store."""
     place = device()
@@ -112,10 +83,9 @@ def main(cases: list[tuple[str, int]] = CASES, images: int = IMAGES, batch: int 
     for network, size in cases:
         rows.append(throughput(network, size, place, images * 32 // size, batch, peak))
         store("gpu", rows, place)  # as they come: a lent machine may be taken back
-    rows += schedules(*cases[0], place, images, batch)
-    if place.type == "cuda":
-        rows.append({"what": "all of the above", "peak MiB on the GPU": torch.cuda.max_memory_allocated(place) / 2**20})
-    store("gpu", rows, place)
+    network, size = cases[0]
+    rows += schedules(network, *noise(images, size, CLASSES, place), Config(epochs=2, batch_size=batch), place)
+    store("gpu", rows + memory(place), place)
 
 
 if __name__ == "__main__":
