@@ -358,16 +358,6 @@ def test_a_damaged_record_is_set_aside_and_computed_again(damage, computed, fold
     assert read_record(path) == records[4]
 
 
-@pytest.mark.fault("a stored Original is cut short", "set aside with a warning, trained again")
-def test_a_damaged_original_is_set_aside_and_trained_again(computed, folder, finished):
-    (path,) = folder.glob("original-*.pt")
-    path.write_bytes(path.read_bytes()[:1000])
-    (folder / f"{finished[1][4]['key']}.json").unlink()
-    with pytest.warns(UserWarning, match=f"{path.name} cannot be used .* set aside as {path.stem}.unreadable"):
-        records = run(SETTING, "ft,rl", folder, **QUICK)
-    assert computed == ["original", "rl"] and records[4]["scores"] == finished[1][4]["scores"]
-
-
 @pytest.mark.fault("nothing of a group of classes is forgotten", "no accuracy in its place; the record is strict JSON")
 def test_a_group_without_forgotten_images_has_no_accuracy_and_the_record_is_strict_json(tmp_path):
     records = run(replace(SETTING, ratio=0.2, gamma=8), "retrain", tmp_path, **QUICK)

@@ -1,5 +1,6 @@
 """Data sets by name, from files of every kind, and the augmentation against a loop over images."""
 
+import contextlib
 import os
 import pickle
 import socket
@@ -25,6 +26,14 @@ def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("FALW_CACHE", str(folder))
     return folder
+
+
+@contextlib.contextmanager
+def refused(words):
+    """What is done inside ends in one line with these words."""
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        yield
+    assert "\n" not in str(caught.value)
 
 
 # Augmentation
@@ -349,9 +358,8 @@ SPOILED = {
 @pytest.mark.parametrize("cache", [True, False])
 def test_folder_errors(folder, spoil, words, cache):
     spoil(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+    with refused(words):
         load(folder, cache=cache)
-    assert "\n" not in str(caught.value)
 
 
 STRANGE = {
@@ -508,9 +516,8 @@ DISAGREE = {
 @pytest.mark.parametrize("cache", [True, False])
 def test_lists_that_disagree_are_refused(tiny, spoil, words, cache):
     spoil(tiny)
-    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+    with refused(words):
         load_dataset("tiny-imagenet", tiny, cache=cache)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.fault("a list of tiny-imagenet that cannot be read", "refused in one line that names it")

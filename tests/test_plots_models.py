@@ -145,5 +145,10 @@ def test_gaps_over_time_have_the_two_lines_to_compare_with():
     assert [(*line.get_xdata(), *line.get_ydata()) for line in (rl, falw)] == [(10, 3), (40, 2)]
     assert list(time.get_xdata()) == [100, 100] and list(floor.get_ydata()) == [1.5, 1.5]
     assert [t.get_text() for t in ax.texts] == ["rl", "falw"]
-    bars = plots.gap_bars(rows[1:])
-    assert {round(bar.get_width(), 3) for bar in bars.patches} <= {1.5, 3.0, 2.0}
+
+
+def test_gap_bars_are_the_methods_with_the_noise_floor_as_a_line():
+    rows = [{"method": m, "gap": {"mean": g, "sd": 0.1}} for m, g in (("noise floor", 1.5), ("rl", 3.0), ("falw", 2.0))]
+    ax = plots.gap_bars(rows)
+    assert [bar.get_width() for bar in ax.patches] == [3, 2]
+    assert ax.get_xlabel() == "Avg. Gap to Retrain, points" and legend(ax) == ["noise floor"]

@@ -359,12 +359,6 @@ def test_falw_refuses_what_would_give_no_weight(options, words):
     assert words in one_line(FaLW, **{"val": TWO, "counts": longs([4, 4]), **options})
 
 
-@pytest.mark.fault("a weight is asked for before the statistics of its classes", "refused in one line that says how")
-def test_falw_without_statistics_says_how_to_get_them():
-    weight = FaLW(TWO, longs([4, 4]))
-    assert "call update(model, epoch) before" in one_line(weight, torch.tensor([0.5]), longs([0]))
-
-
 @pytest.mark.fault("an exponent that is 0, below 0 or NaN", "refused in one line that names it")
 @pytest.mark.parametrize("eta", [0.0, -1.0, NAN, INF])
 def test_weight_refuses_an_eta_that_is_not_above_0(eta):
