@@ -84,7 +84,7 @@ $(UV):
 	.tools/bin/pip install --quiet uv
 
 TOX ?=
-test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions: an hour or more (TOX="-e py311-lowest": one)
+test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions (TOX="-e py311-lowest": one of them)
 	UV_PYTHON_DOWNLOADS=never $(UV) tool run --with tox-uv tox run --recreate $(TOX) -- -n $(JOBS) --dist loadgroup
 
 coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
