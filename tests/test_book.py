@@ -6,6 +6,7 @@ That a chapter still runs is nbval's part (`make test`). nbval passes a notebook
 import importlib.util
 import itertools
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -18,9 +19,16 @@ from falw.train import Config
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 
-spec = importlib.util.spec_from_file_location("execute", ROOT / "tools" / "execute.py")
-execute = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(execute)
+
+def tool(name):
+    """A file of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+execute, portable = tool("execute"), tool("portable")
 
 
 def read(path):
@@ -47,8 +55,8 @@ def test_chapter_is_executed_as_it_stands(path):
 
 @chapters
 def test_cells_whose_output_is_compared_have_one(path):
-    marked = [c for c in execute.code_cells(read(path)) if "NBVAL_CHECK_OUTPUT" in c.source]
-    assert all(c.outputs for c in marked)
+    marked = [c for c in execute.code_cells(read(path)) if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert all(c.outputs for c in marked) and not any("NBVAL_" in c.source for c in execute.code_cells(read(path)))
 
 
 @chapters
@@ -61,7 +69,7 @@ def test_chapter_is_set_up_from_the_one_address_of_the_repository(path):
 
 @chapters
 def test_cells_are_short(path):
-    assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 20
+    assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 25
 
 
 @chapters
@@ -81,7 +89,7 @@ def test_names_of_figures_and_exercises_differ_over_the_book():
     for path in CHAPTERS:
         cells = read(path).cells
         labels += [c.metadata["mystnb"]["figure"]["name"] for c in cells if "mystnb" in c.metadata]
-        labels += [line for c in cells for line in c.source.splitlines() if line.startswith(":label:")]
+        labels += [c.metadata["exercise"] for c in cells if "exercise" in c.metadata]
     assert len(set(labels)) == len(labels)
 
 
@@ -90,7 +98,32 @@ def test_chapter_has_what_every_chapter_has(path):
     text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
     for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
         assert part in text
-    assert text.count("```{exercise}") == text.count("{solution-start}") == text.count("{solution-end}") == 2
+
+
+@chapters
+def test_chapter_has_two_exercises_with_a_solution_that_is_folded_everywhere(path):
+    cells = read(path).cells
+    solved = [k for k, c in enumerate(cells) if "exercise" in c.metadata]
+    assert len(solved) == 2
+    for k in solved:
+        assert portable.TITLE.fullmatch(cells[k].source) and "solution" in cells[k + 1].metadata["tags"]
+    for cell in (c for c in cells if "solution" in c.metadata.get("tags", [])):
+        if cell.cell_type == "markdown":
+            assert portable.DETAILS.fullmatch(cell.source)
+        else:
+            assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+
+
+@chapters
+def test_text_is_what_every_renderer_shows(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            raw = portable.RAW.findall(portable.CODE.sub("", cell.source)) + re.findall(
+                r"^(?:```+|:::+)\{.*", cell.source, re.M
+            )
+            assert raw == [], cell.source
+        elif "hide-input" in cell.metadata.get("tags", []):
+            assert cell.metadata["jupyter"]["source_hidden"], "folded in the book and not in JupyterLab"
 
 
 def notebook_of(*sources):
