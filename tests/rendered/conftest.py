@@ -1,6 +1,9 @@
 """The built book in headless Chromium. `make test-browser` builds it, sees to a browser, and runs this folder."""
 
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,22 @@ def visit(browser):
     yield visit
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def serve_lab():
+    """Start a JupyterLab on a folder; the function that is returned gives the address of a file in it."""
+    servers = []
+
+    def serve(folder):
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+        command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={folder}"]
+        command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        servers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder))
+        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in servers[-1].stderr)))
+        return lambda name: f"{found.group(0)}doc/tree/{name}?token=secret"
+
+    yield serve
+    for server in servers:
+        server.terminate()
+        server.communicate()
