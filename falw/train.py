@@ -59,15 +59,44 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, least in {"epochs": 1, "batch_size": 1, "crop": 0, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} is too small: give a whole number from {least} up")
+            whole_number(name, getattr(self, name), least)
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr {self.lr} is not a positive number")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"momentum {self.momentum} is outside [0, 1): it is the share of a step that the next keeps"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "nesterov True looks ahead along the momentum, which is 0: give one, or leave out nesterov"
+            )
+        for name in ("weight_decay", "coefficient"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} {value} is not a number from 0 up")
         for name, table in {"schedule": SCHEDULES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in table:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(table)}")
         object.__setattr__(self, "milestones", tuple(self.milestones))  # JSON has lists
+        between = all(isinstance(m, int) and 0 < m < self.epochs for m in self.milestones)
+        if not between or list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(
+                f"milestones {self.milestones} are not whole numbers that rise within 1..{self.epochs - 1}"
+            )
+        if self.milestones and self.schedule != "step":
+            raise ValueError(
+                f"milestones {self.milestones} change nothing under schedule '{self.schedule}': leave them out"
+            )
         as_floats(self, "lr", "momentum", "weight_decay", "coefficient")
+
+
+def whole_number(name: str, value: Any, least: int, most: int = 2**63 - 1) -> None:
+    """Raise ValueError naming the value unless it is a whole number from `least` to `most`."""
+    if not isinstance(value, int):
+        raise ValueError(f"{name} {value!r} is not a whole number")
+    if not least <= value <= most:
+        what, end = ("small", f"{least} up") if value < least else ("large", f"{least} to {most}")
+        raise ValueError(f"{name} {value} is too {what}: give a whole number from {end}")
 
 
 def as_floats(frozen: Any, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -439,3 +440,27 @@ def test_the_rate_falls_at_the_first_step_of_a_milestone_and_not_before():
             if (last, first) != (1, 0.1):
                 wrong.append((milestone, epochs))
     assert not wrong
+
+
+# Values that no configuration can have, and those that would change nothing
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"epochs": 2.5}, "epochs 2.5 is not a whole number"),
+        ({"seed": 2**63}, "seed 9223372036854775808 is too large: give a whole number from 0 to"),
+        ({"momentum": 1.0}, "momentum 1.0 is outside"),
+        ({"momentum": math.nan}, "momentum nan is outside"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov True looks ahead along the momentum, which is 0"),
+        ({"weight_decay": -1e-4}, "weight_decay -0.0001 is not a number from 0 up"),
+        ({"coefficient": math.inf}, "coefficient inf is not a number from 0 up"),
+        ({"milestones": (10,)}, "milestones (10,) are not whole numbers that rise within 1..9"),
+        ({"milestones": (6, 3)}, "milestones (6, 3) are not"),
+        ({"milestones": (0,)}, "milestones (0,) are not"),
+        ({"milestones": (3,), "schedule": "cosine"}, "milestones (3,) change nothing under schedule 'cosine'"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_refused(change, words):
+    with pytest.raises(ValueError, match="^" + re.escape(words)):
+        Config(**change)
