@@ -17,6 +17,7 @@ import torch
 
 from falw import paper
 from falw.bench import ORIGINAL, Cell, Setting, cells_of
+from falw.data import find_source
 from falw.models import create
 from falw.report import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
 
@@ -85,7 +86,7 @@ def find_grid(name: str, scale: str = "full") -> tuple[Grid, ...]:
 def settings_of(found: Grid, seeds: Sequence[int]) -> list[Setting]:
     """A grid's settings, for every seed; generated images are drawn anew with the seed as well."""
     return [
-        Setting(found.dataset, found.model, ratio, gamma, seed, data_seed=seed if found.dataset == "textures" else 0)
+        Setting(found.dataset, found.model, ratio, gamma, seed, data_seed=seed * find_source(found.dataset).generated)
         for ratio, gamma in found.settings
         for seed in seeds
     ]

@@ -30,6 +30,7 @@ from falw.bench import (
     tuned,
 )
 from falw.files import write_whole
+from falw.methods import VARIANTS
 from falw.metrics import Predictions, Scores, accuracy, gap
 from falw.report import grid
 
@@ -90,11 +91,12 @@ def tune(
     """Run every trial of the methods on one setting; return the search: trials with their gaps, and what is chosen.
 
     `how` is passed on to `run_cells` (device, jobs, progress). A method whose trials all diverged is not in `chosen`.
-    Raises ValueError if no method has a grid, FloatingPointError if Original or Retrain diverged.
+    Raises ValueError for a method without a grid, FloatingPointError if Original or Retrain diverged.
     """
-    names = [name for name in parse_methods(methods) if name in GRIDS]
-    if not names:
-        raise ValueError(f"nothing to tune in '{methods}'; choose from: {', '.join(GRIDS)}")
+    names = [name for name in parse_methods(methods) if name in GRIDS or name in VARIANTS]  # "all" names Retrain, too
+    without = [name for name in names if name not in GRIDS]
+    if without or not names:
+        raise ValueError(f"nothing to tune in '{', '.join(without) or methods}'; choose from: {', '.join(GRIDS)}")
     base = run_cells(cells_of(setting, []), out, root=root, **how)
     for record in base:
         if record["scores"] is None:

@@ -85,11 +85,12 @@ def forgetting_weight(z: Tensor, balance: Tensor | float = 1.0, eta: float = 1.0
     return 1 + torch.sign(z) * torch.tanh(z.abs()) ** (1 / (eta * _balance(balance)))
 
 
-def _balance(balance: Tensor | float) -> Tensor | float:
-    """The balance factor as it is given: a number made a tensor would be float32, whatever it acts on."""
-    if not isinstance(balance, Tensor):
-        _above_0("balance", balance)
-    return balance
+def _balance(balance: Tensor | float) -> Tensor:
+    """A number as a float64 tensor, which takes the precision of what it acts on; a tensor as it is."""
+    if isinstance(balance, Tensor):
+        return balance
+    _above_0("balance", balance)
+    return torch.tensor(balance, dtype=torch.float64)
 
 
 def _above_0(name: str, value: float) -> None:
@@ -203,6 +204,8 @@ class FaLW:
         _above_0("eta", eta)
         if not 0 <= floor < math.inf:
             raise ValueError(f"floor {floor} is not a number from 0 up: it is the least standard deviation of a class")
+        if dist == BETA and (eta, floor) != (1.0, 1e-3):
+            raise ValueError(f"eta {eta} and floor {floor} change nothing under dist '{BETA}': leave them out")
         if rolling < 1:
             raise ValueError(f"rolling {rolling} is too small: give how many images to evaluate at once, from 1 up")
         self.x, self.y = val

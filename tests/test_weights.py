@@ -239,7 +239,8 @@ SCHEDULES = {
 def test_statistics_follow_the_model_on_schedule(refresh, dist):
     balance = [(12 / 2 / 9) ** 0.5, (12 / 2 / 3) ** 0.5]
     model, latest = Stub(), np.zeros(7)
-    weight = FaLW((X, Y), COUNTS, tau=0.5, eta=0.8, refresh=refresh, dist=dist, rolling=4)
+    own = {"normal": {"eta": 0.8}, "beta": {}}[dist]  # Eq. 13 has no eta
+    weight = FaLW((X, Y), COUNTS, tau=0.5, refresh=refresh, dist=dist, rolling=4, **own)
     for step, images in enumerate(SCHEDULES[refresh]):
         model.step = step
         assert shown_by(weight, model, step // 2) == images
