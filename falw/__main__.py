@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -57,8 +57,9 @@ def parser() -> argparse.ArgumentParser:
     report.set_defaults(act=_report)
     report.add_argument("out", type=Path, metavar="FOLDER")
     report.add_argument("--grid", help="one of them, even if records are missing; else all that are complete")
-    for command in (bench, report):
-        command.add_argument("--scale", default="quick", help="quick (generated images), local (files on disk) or full")
+    scales = "quick (generated images; the default), local (files on disk) or full"
+    bench.add_argument("--scale", default="quick", help=scales)
+    report.add_argument("--scale", help=f"of --grid: {scales}")
 
     for command in (run, tune, bench):
         command.add_argument(
@@ -85,10 +86,15 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     from falw import bench
+    from falw.data import find_source
 
     _format(args.format)
     seeds = _seeds(args.seeds)
     of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
+    if any(of_data) and args.per_class is None and not find_source(args.dataset).generated:
+        raise ValueError(
+            f"data seed {args.data_seed} changes nothing: all images of '{args.dataset}' are taken; leave it out"
+        )
     settings = [bench.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
     given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
     records = bench.run(
@@ -96,15 +102,22 @@ def _run(args: argparse.Namespace) -> None:
         args.methods,
         args.out,
         original_epochs=args.original_epochs,
-        **_where(args),
+        **_where(args, [args.dataset]),
         **given,
     )
     _print(records, args.format)
 
 
-def _where(args: argparse.Namespace) -> dict:
+def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
+    """Where and how to run cells of these data sets."""
+    from falw.data import find_source
     from falw.engines import find_engine
+    from falw.train import whole_number
 
+    if args.jobs is not None:
+        whole_number("jobs", args.jobs, 1)
+    if args.root is not None and not any(find_source(name).under_root for name in datasets):
+        raise ValueError(f"root '{args.root}' changes nothing: {', '.join(datasets)} lies in no folder; leave it out")
     engine = find_engine(args.engine, args.ray_address, args.gpus_per_cell)
     where = {"root": args.root, "device": args.device, "jobs": args.jobs, "deterministic": args.deterministic}
     return {**where, "engine": engine, "progress": True}
@@ -119,7 +132,7 @@ def _tune(args: argparse.Namespace) -> None:
     from falw import bench, tune
 
     setting = bench.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
-    search = tune.tune(setting, args.methods, args.out, **_where(args))
+    search = tune.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
     tune.store(search, args.out / "search.json")
     if args.adopt:
         tune.adopt(search)
@@ -133,6 +146,7 @@ def _bench(args: argparse.Namespace) -> None:
     from falw.engines import find_device
 
     cells = grids.cells(args.grid, args.scale, _seeds(args.seeds))
+    where = _where(args, {cell.setting.dataset for cell in cells})
     if args.dry_run:
         device = find_device(args.device)
         todo = [cell for cell in cells if not (args.out / f"{cell.key}.json").exists()]
@@ -143,29 +157,41 @@ def _bench(args: argparse.Namespace) -> None:
             print(f"{sum(cell.method == method for cell in todo):5} {method}")
         print(f"{found['images']:.3g} images in training, about {found['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
-    records = bench.run_cells(cells, args.out, **_where(args))
+    records = bench.run_cells(cells, args.out, **where)
     print(grids.report(args.grid, args.scale, records))
 
 
 def _report(args: argparse.Namespace) -> None:
     from falw import bench, grids
 
+    if args.scale is not None and args.grid is None:
+        raise ValueError(f"scale '{args.scale}' is of one table or figure: name it with --grid")
     records = bench.read_records(args.out)
-    shown = [(args.grid, args.scale)] if args.grid else grids.complete(records)
+    shown = [(args.grid, args.scale or "quick")] if args.grid is not None else grids.complete(records)
     if not shown:
         raise ValueError(f"'{args.out}' has no complete table or figure; name one: --grid table2 --scale quick")
     for name, scale in shown:
         print(f"# {name}, {scale}\n\n{grids.report(name, scale, records)}\n")
 
 
+MOST_RUNS = 1000
+
+
 def _seeds(text: str) -> list[int]:
     try:
-        seeds = [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
+        given = [int(part) for part in text.split(",") if part]
     except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0:
+        given = []
+    if not given or min(given) < 0 or ("," not in text and given == [0]):
         raise ValueError(f"seeds '{text}' is neither a number from 1 up nor a list like 4,5,6")
-    return seeds
+    if "," not in text:
+        if given[0] > MOST_RUNS:
+            raise ValueError(f"seeds '{text}' are too many: give at most {MOST_RUNS}, or a list, {text}, for that seed")
+        return list(range(given[0]))
+    twice = [seed for seed in given if given.count(seed) > 1]
+    if twice:
+        raise ValueError(f"seeds '{text}' name {twice[0]} more than once: give each once")
+    return given
 
 
 def _data_seed(text: str) -> int:

@@ -18,7 +18,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import MODELS, create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Checkpoint, Config, as_floats, make_deterministic, predict, train_original
+from falw.train import Checkpoint, Config, as_floats, make_deterministic, predict, train_original, whole_number
 
 Record = dict[str, Any]  # what a cell's JSON file holds
 
 ORIGINAL, RETRAIN = "original", "retrain"
+MOST_SEED = 2**32 - 1
 FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap to the first is the noise floor
 
 
@@ -66,6 +67,8 @@ class Setting:
     split_mismatch: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("seed", "data_seed"):
+            whole_number(name.replace("_", " "), getattr(self, name), 0, MOST_SEED)
         as_floats(self, "ratio", "gamma", "val")
 
 
@@ -146,18 +149,23 @@ def cells_of(
 ) -> list[Cell]:
     """The cells of a setting: Original, Retrain, a second Retrain for the noise floor, and the methods.
 
-    `original_epochs` is the length of Original and Retrain, `changes` are values of the methods' `Config` (lr, ...).
+    `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `changes`
+    are values of the methods' `Config` (lr, ...), before which what a method itself fixes goes.
     """
     find_model(setting.model)
     recipe = replace(RECIPES[setting.model], seed=setting.seed)
-    recipe = recipe if original_epochs is None else replace(recipe, epochs=original_epochs)
+    if original_epochs is not None:
+        whole_number("original epochs", original_epochs, 1)
+        reached = tuple(m for m in recipe.milestones if m < original_epochs)
+        recipe = replace(recipe, epochs=original_epochs, milestones=reached)
     again = replace(recipe, seed=setting.seed + FLOOR_SEED)
     cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
     for name in methods:
         if name != RETRAIN:
-            chosen = tuned().get(searched(setting.dataset, setting.model), {})
-            values = {**chosen.get(find_method(name).tuned_as or name, {}), **changes}
-            cells.append(Cell(setting, name, replace(UNLEARN[setting.model], seed=setting.seed, **values), recipe))
+            row, chosen = find_method(name), tuned().get(searched(setting.dataset, setting.model), {})
+            values = {**chosen.get(row.tuned_as or name, {}), **changes}
+            config = row.settle(replace(UNLEARN[setting.model], seed=setting.seed, **values))
+            cells.append(Cell(setting, name, config, recipe))
     return cells
 
 
@@ -418,13 +426,26 @@ def run(
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
 
     methods: "all", names joined by commas, or a list. `changes` replace values of the methods' `Config` (lr=...,
-    epochs=...), `original_epochs` the length of Original and Retrain. For the rest see `run_cells`.
+    epochs=...), `original_epochs` the length of Original and Retrain. Raises ValueError for a change that none of the
+    methods reads. For the rest see `run_cells`.
     """
     settings = [setting] if isinstance(setting, Setting) else list(setting)
     names = parse_methods(methods)
+    _check_changes(names, changes)
     cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
     where: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "engine": engine}
     return run_cells(cells, out, **where, progress=progress, deterministic=deterministic)
+
+
+def _check_changes(names: Sequence[str], changes: dict[str, Any]) -> None:
+    """Raise ValueError for a change of what is no field, and for one that no method but Retrain reads."""
+    known = [field.name for field in fields(Config) if field.name != "seed"]  # which is the setting's
+    for change, value in changes.items():
+        if change not in known:
+            raise ValueError(f"unknown change {change}={value!r}; choose one of: {', '.join(known)}")
+        if not any(find_method(name).reads(change) for name in names if name != RETRAIN):
+            ran = ", ".join(names) or f"{ORIGINAL}, {RETRAIN}"
+            raise ValueError(f"{change} {value} changes nothing of {ran}: leave it out, or add a method that reads it")
 
 
 def run_cells(
@@ -445,8 +466,8 @@ def run_cells(
     if stored records were made by other code, and if a model diverges.
     Raises ValueError for what does not exist or fit, ChildProcessError if a worker is lost again and again.
     """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs {jobs} is too small: give a whole number from 1 up")
+    if jobs is not None:
+        whole_number("jobs", jobs, 1)
     where, out = Path(root) if root is not None else None, Path(out)
     there = next(path for path in (out, *out.parents) if path.exists())
     if not there.is_dir():

@@ -57,6 +57,8 @@ class Source(NamedTuple):
 
     summary: str
     load: Callable[[Ask], Dataset]
+    generated: bool = False  # `seed` draws the images themselves, and not only which of them are kept
+    under_root: bool = True  # it lies in a folder, which `root` names
 
 
 class Ask(NamedTuple):
@@ -94,16 +96,22 @@ def load_dataset(
     drawn with `seed`; for generated data `seed` draws the data itself. cache: keep decoded files as one file in
     `cache_folder()`. Raises ValueError or FileNotFoundError, naming the value and the way out.
     """
-    kind, _, path = name.partition(":")
-    if kind not in DATASETS or bool(path) != (kind == "folder"):
-        known = ", ".join("folder:PATH" if row == "folder" else row for row in DATASETS)
-        raise ValueError(f"unknown data set '{name}'; choose one of: {known}")
+    source, path = find_source(name), name.partition(":")[2]
     ask = Ask(path, None if root is None else Path(root), size, classes, per_class, seed, cache, progress)
     for option, least in LEAST.items():
         value = getattr(ask, option)
         if value is not None and value < least:
             raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
-    return DATASETS[kind].load(ask)._replace(name=name).to(device)
+    return source.load(ask)._replace(name=name).to(device)
+
+
+def find_source(name: str) -> Source:
+    """The row of `DATASETS` of a data set's name; raises ValueError naming the choice."""
+    kind, _, path = name.partition(":")
+    if kind not in DATASETS or bool(path) != (kind == "folder"):
+        known = ", ".join("folder:PATH" if row == "folder" else row for row in DATASETS)
+        raise ValueError(f"unknown data set '{name}'; choose one of: {known}")
+    return DATASETS[kind]
 
 
 # Augmentation
@@ -551,8 +559,8 @@ CIFAR100 = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 DATASETS: dict[str, Source] = {
-    "textures": Source("generated: 30 classes in 6 superclasses, 16x16, 125 + 50 a class", _load_textures),
-    "digits": Source("scikit-learn's handwritten digits, 10 classes, 8x8", _load_digits),
+    "textures": Source("generated: 30 classes in 6 superclasses, 16x16, 125 + 50 a class", _load_textures, True, False),
+    "digits": Source("scikit-learn's handwritten digits, 10 classes, 8x8", _load_digits, under_root=False),
     "cifar10": Source("10 classes, 32x32; downloaded", partial(_load_cifar, "CIFAR10", *CIFAR10)),
     "cifar100": Source("100 classes, 32x32; downloaded", partial(_load_cifar, "CIFAR100", *CIFAR100)),
     "tiny-imagenet": Source("200 classes, 64x64, from the official folder under --root", _load_tiny_imagenet),

@@ -194,14 +194,14 @@ def inverse_loss(task: Task) -> Weight:
 def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """For each batch of "forget" or "retain": its size and the gradients of the Original's mean cross-entropy on it.
 
-    Eval mode, augmented images, in the order of the first epoch.
+    Eval mode, augmented images, in the order of the first epoch; the last batch may hold a single image.
     """
     images, device = task.data.train, task.data.train.x.device
     model = copy.deepcopy(task.original).to(device).eval()
     params = dict(model.named_parameters())
     draws = draw_augmentation(len(images.y), task.config, 0, device)
     forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
-    for step in send(epoch_steps(part, task.split, task.config, 0), device):
+    for step in send(epoch_steps(part, task.split, task.config, 0, join=False), device):
         batch = load_batch(images, step.index, draws, task.config, forget, 0)
         loss = F.cross_entropy(model(batch.x).float(), batch.y)
         gradients = torch.autograd.grad(loss, list(params.values()))
@@ -265,11 +265,17 @@ def fading_alpha(start: float = 25.0) -> Callable[[Task], Callable[[float], floa
         scale = _coefficient(task, start)
         return lambda progress: scale * (1 + math.cos(math.pi * progress)) / 2
 
-    return build
+    return takes_coefficient(build)
 
 
 def _coefficient(task: Task, default: float) -> float:
     return default if task.config.coefficient is None else task.config.coefficient
+
+
+def takes_coefficient(build: Callable) -> Callable:
+    """The builder, marked as one that reads `Config.coefficient`."""
+    build.coefficient = True  # type: ignore[attr-defined]
+    return build
 
 
 def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, float], Tensor]]:
@@ -287,7 +293,7 @@ def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, f
 
         return penalty
 
-    return build
+    return takes_coefficient(build)
 
 
 # Influence unlearning: one step, no loop.
@@ -316,7 +322,7 @@ def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> C
                 p.add_(piece.view(p.shape))
         return model
 
-    return build
+    return takes_coefficient(build)
 
 
 def _flat(gradients: dict[str, Tensor]) -> Tensor:
@@ -356,13 +362,17 @@ def _woodfisher(v: Tensor, gradients: Iterator[Tensor], samples: int) -> Tensor:
     return k
 
 
+OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
+
+
 @dataclass(frozen=True)
 class Method:
     """One row: Formulation 1 as data (see `train.Objective`), and where the method starts from.
 
     `fresh` starts from new weights and not from the Original. `widen` gives the network an extra output while it
-    trains; `keep_extra` leaves it there. `config` holds what the method itself fixes in a `Config`. `function` replaces
-    the loop by a plain function of the task. `tuned_as` names the row whose tuned values a sweep runs at.
+    trains; `keep_extra` leaves it there. `config` holds what the method itself fixes in a `Config` (see `settle`).
+    `function` replaces the loop by a plain function of the task. `tuned_as` names the row whose tuned values a sweep
+    runs at.
     """
 
     summary: str
@@ -384,6 +394,16 @@ class Method:
     config: dict[str, Any] = field(default_factory=dict)
     function: Callable[[Task], nn.Module] | None = None
     tuned_as: str = ""
+
+    def settle(self, config: Config) -> Config:
+        """The configuration that runs: `config` with what the method itself fixes. Settled again it stays the same."""
+        return replace(config, **self.config)
+
+    def reads(self, name: str) -> bool:
+        """Whether another value of that field of `Config` can change what the method does."""
+        if name == "coefficient":
+            return any(hasattr(part, "coefficient") for part in (self.alpha, self.penalty, self.function))
+        return name not in self.config and (self.function is None or name in OF_GRADIENTS)
 
     def objective(self, task: Task) -> Objective:
         """The objective of this row for one task: every builder called once."""
@@ -410,7 +430,7 @@ sfron = Method(
     mask_on="gradient",
     mask_steps="forget",
     clip=7.0,
-    config={"schedule": "cosine"},
+    config={"schedule": "cosine", "milestones": ()},
 )
 once, redrawn = random_labels(), rl.targets
 falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=falw_weight())
@@ -478,10 +498,12 @@ def unlearn(
 ) -> nn.Module:
     """Unlearn split.forget from `original` and return a new model in eval mode; `original` is left as it was.
 
-    Raises ValueError for an unknown method and for a split of other data.
+    What the method itself fixes, such as SFRon its schedule, it fixes whatever `config` says (`Method.settle`); the
+    configuration of a `bench.Cell` is settled already, so that its record says what ran. Raises ValueError for an
+    unknown method and for a split of other data.
     """
     row = find_method(method) if isinstance(method, str) else method
-    config = replace(config, **row.config)
+    config = row.settle(config)
     check(data, split)
     task = Task(original, data, split, config)
     if row.function is not None:

@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import falw
-from falw import bench
+from falw import bench, tune
 from falw.bench import (
     FLOOR_SEED,
     RECIPES,
@@ -28,12 +29,14 @@ from falw.bench import (
 )
 from falw.engines import find_device
 from falw.files import write_whole
-from falw.methods import METHODS, VARIANTS, find_method
+from falw.methods import METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
+from falw.models import create
 from falw.train import Config
 
 SETTING = Setting("textures", size=8, classes=5, per_class=15)
 QUICK = {"original_epochs": 1, "epochs": 1, "device": "cpu", "jobs": 1}
+ONLY_REFERENCES = {name: value for name, value in QUICK.items() if name != "epochs"}  # which are of the methods
 ALL_FIVE = ["original", "retrain", "retrain", "ft", "rl"]
 LONGEST_FIRST = ["original", "rl", "retrain", "retrain", "ft"]  # D_r is 70 % of what rl sees
 
@@ -172,7 +175,7 @@ def test_the_original_that_is_shared_would_have_come_out_the_same(tmp_path):
 
 def test_the_original_is_trained_once_and_evaluated_on_every_split(computed, tmp_path):
     settings = [SETTING, replace(SETTING, ratio=0.7)]
-    first, second = run(settings, [], tmp_path, **QUICK)[::3]
+    first, second = run(settings, [], tmp_path, **ONLY_REFERENCES)[::3]
     assert computed == ["original"] + ["retrain"] * 4
     assert first["key"] != second["key"] and first["sizes"]["forget"] != second["sizes"]["forget"]
     assert len(list(tmp_path.glob("original-*.pt"))) == 1
@@ -249,7 +252,7 @@ def test_a_cell_runs_on_one_thread_and_gives_the_threads_back(monkeypatch, tmp_p
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        run(SETTING, [], tmp_path, **QUICK)
+        run(SETTING, [], tmp_path, **ONLY_REFERENCES)
         assert (seen, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(before)
@@ -360,7 +363,7 @@ def test_a_damaged_record_is_set_aside_and_computed_again(damage, computed, fold
 
 @pytest.mark.fault("nothing of a group of classes is forgotten", "no accuracy in its place; the record is strict JSON")
 def test_a_group_without_forgotten_images_has_no_accuracy_and_the_record_is_strict_json(tmp_path):
-    records = run(replace(SETTING, ratio=0.2, gamma=8), "retrain", tmp_path, **QUICK)
+    records = run(replace(SETTING, ratio=0.2, gamma=8), "retrain", tmp_path, **ONLY_REFERENCES)
     assert records[1]["forget_groups"]["tail"] is None and records[1]["forget_groups"]["head"] is not None
     for path in tmp_path.glob("*.json"):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -613,3 +616,67 @@ def test_data_are_loaded_once_for_several_splits_and_again_for_another_seed():
 def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
     swept, own = cells_of(Setting(), ["falw-tau0", "falw"])[-2:]
     assert swept.config == own.config and swept.config.lr == bench.tuned()["textures/tiny"]["falw"]["lr"]
+
+
+# What a method fixes, and what none reads
+
+ROWS = {**METHODS, **VARIANTS}
+
+
+@pytest.mark.parametrize("model", ["tiny", "resnet18", "vgg16"])
+def test_a_cell_says_the_configuration_that_runs(model, monkeypatch):
+    """The one that `unlearn` gives to the loop is the cell's: SFRon's schedule is in its record."""
+    ran = []
+    monkeypatch.setattr("falw.methods.fit", lambda model, data, split, objective, config, *rest: ran.append(config))
+    monkeypatch.setattr("falw.methods.Method.objective", lambda row, task: None)
+    data, split = load_setting(SETTING)
+    network = create(model, data.num_classes, data.mean, data.std)
+    for cell in cells_of(replace(SETTING, model=model), [n for n, row in METHODS.items() if row.function is None])[3:]:
+        unlearn(cell.method, network, data, split, cell.config)
+        assert ran.pop() == cell.config
+        assert cell.config.schedule == ("cosine" if "sfron" in cell.method or model == "tiny" else "step")
+
+
+def test_commands_still_find_the_stored_records():
+    """`cifar10-borrowed` aside, which ran at the rates of textures, before CIFAR-10 had a search of its own."""
+    for folder in ("textures", "cifar10", "tiny-imagenet"):
+        for path in (Path(bench.__file__).parents[1] / "results" / "cpu" / folder).glob("*.json"):
+            record = json.loads(path.read_text())
+            cells = cells_of(Setting(**record["setting"]), [record["method"]] * (record["method"] in ROWS))
+            assert path.stem in {cell.key for cell in cells}, path
+
+
+@pytest.mark.parametrize(
+    "methods, changes, words",
+    [
+        ([], {"epochs": 1}, "epochs 1 changes nothing of original, retrain: leave it out"),
+        ("retrain", {"lr": 0.1}, "lr 0.1 changes nothing of retrain"),
+        ("iu", {"momentum": 0.5}, "momentum 0.5 changes nothing of iu"),
+        ("rl,falw", {"coefficient": 2.0}, "coefficient 2.0 changes nothing of rl, falw"),
+        ("sfron", {"schedule": "step"}, "schedule step changes nothing of sfron"),
+        ("ft", {"rate": 0.1}, "unknown change rate=0.1; choose one of: epochs, lr"),
+        ("ft", {"seed": 3}, "unknown change seed=3"),
+    ],
+)
+def test_a_change_that_no_method_reads_is_refused(methods, changes, words, tmp_path):
+    with pytest.raises(ValueError, match="^" + re.escape(words)):
+        run(SETTING, methods, tmp_path / "out", device="cpu", **changes)
+    assert names(tmp_path) == []
+
+
+def test_a_change_goes_where_one_method_reads_it():
+    """A builder that reads the coefficient says so: the values that were searched are all read."""
+    assert {n for n, row in ROWS.items() if row.reads("coefficient")} == {"iu", "l1-sparse", "sfron", "sfron+falw"}
+    assert all(ROWS[name].reads(key) for name, trials in tune.GRIDS.items() for key in trials[0])
+
+
+def test_a_short_original_leaves_out_the_milestones_that_it_does_not_reach():
+    recipes = [cells_of(Setting(model="resnet18"), [], epochs)[0].recipe for epochs in (150, 100, 90)]
+    assert [(r.epochs, r.milestones) for r in recipes] == [(150, (90, 120)), (100, (90,)), (90, ())]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_a_seed_that_cannot_be_is_refused(seed):
+    for name in ("seed", "data_seed"):
+        with pytest.raises(ValueError, match=f"^{name.replace('_', ' ')} {seed} is (too|not a whole number)"):
+            Setting(**{name: seed})

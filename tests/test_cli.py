@@ -486,3 +486,38 @@ def test_what_bench_and_report_cannot_do_is_one_line(falw, tmp_path, finished):
     for command, message in asked:
         status, out, err = falw(*command)
         assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
+
+
+# Options that change nothing of what is asked for, and values that nothing can have
+
+IN_VAIN = {
+    "run --methods retrain --epochs 0": "epochs 0 changes nothing of retrain: leave it out",
+    "run --methods retrain --lr -1": "lr -1.0 changes nothing of retrain",
+    "run --methods iu,retrain --epochs 3": "epochs 3 changes nothing of iu, retrain",
+    "run --methods all --epochs 0": "epochs 0 is too small",
+    "run --methods ft --lr inf": "lr inf is not a positive number",
+    "run --original-epochs 0": "original epochs 0 is too small",
+    "run --seeds 4,5,4": "seeds '4,5,4' name 4 more than once",
+    "run --seeds 99999999999999999999": "seeds '99999999999999999999' are too many: give at most 1000",
+    "run --seeds 99999999999999999999,": "seed 99999999999999999999 is too large",
+    "run --data-seed 99999999999999999999": "data seed 99999999999999999999 is too large",
+    "run --dataset digits --data-seed 3": "data seed 3 changes nothing: all images of 'digits' are taken",
+    "run --root .": "root '.' changes nothing: textures lies in no folder",
+    "run --gamma nan": "gamma nan is not a number from 0 up",
+    "run --ratio nan": "ratio nan is outside (0, 1)",
+    "tune --seed -1": "seed -1 is too small",
+    "tune --methods ft,falw-tau0": "nothing to tune in 'falw-tau0'",
+    "bench table2 --dry-run --jobs 0": "jobs 0 is too small",
+    "bench table2 --dry-run --gpus-per-cell 1": "add --engine ray",
+    "bench table2 --dry-run --engine nosuch": "unknown engine 'nosuch'",
+}
+
+
+@pytest.mark.parametrize("command", IN_VAIN)
+def test_what_is_asked_in_vain_is_refused(command, falw, tmp_path, nothing_is_computed):
+    refused(falw(*command.split(), "--out", tmp_path / "out", "--device", "cpu"), IN_VAIN[command])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scale_is_of_a_grid(falw, tmp_path):
+    refused(falw("report", tmp_path, "--scale", "full"), "scale 'full' is of one table or figure: name it with --grid")

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -411,3 +413,54 @@ def test_features_of_more_images_than_one_chunk(data):
     index = torch.arange(180).repeat(2)  # 256 at a time
     with torch.no_grad():
         torch.testing.assert_close(model.head(features(model, data.train.x, index)), model(data.train.x[index]))
+
+
+# The last batch of a pass, and the first step at a milestone
+
+
+def test_a_last_batch_of_one_image_stays_alone_where_nothing_trains(split, config):
+    one_more = replace(config, batch_size=len(split.forget) - 1)
+    for batches in ("forget", "sequential", "alternate"):
+        joined, alone = (epoch_steps(batches, split, one_more, 0, join=join) for join in (True, False))
+        first = (next(len(s.index) for s in steps if s.kind == "forget") for steps in (joined, alone))
+        assert list(first) == [len(split.forget), len(split.forget) - 1]
+    singles = epoch_steps("retain", split, replace(config, batch_size=1), 0, join=False)
+    assert [len(s.index) for s in singles] == [1] * len(split.retain)
+
+
+def test_the_rate_falls_at_the_first_step_of_a_milestone_and_not_before():
+    """In floating point (29 / 50) * 50 < 29, and so for 3,276 of all pairs of a milestone and up to 400 epochs."""
+    steps, wrong = 7, []  # of an epoch
+    for epochs in range(1, 401):
+        for milestone in range(1, epochs):
+            c = SimpleNamespace(epochs=epochs, milestones=(milestone,))
+            last, first = (
+                SCHEDULES["step"](k / (steps * epochs), c) for k in (steps * milestone - 1, steps * milestone)
+            )
+            if (last, first) != (1, 0.1):
+                wrong.append((milestone, epochs))
+    assert not wrong
+
+
+# Values that no configuration can have, and those that would change nothing
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"epochs": 2.5}, "epochs 2.5 is not a whole number"),
+        ({"seed": 2**63}, "seed 9223372036854775808 is too large: give a whole number from 0 to"),
+        ({"momentum": 1.0}, "momentum 1.0 is outside"),
+        ({"momentum": math.nan}, "momentum nan is outside"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov True looks ahead along the momentum, which is 0"),
+        ({"weight_decay": -1e-4}, "weight_decay -0.0001 is not a number from 0 up"),
+        ({"coefficient": math.inf}, "coefficient inf is not a number from 0 up"),
+        ({"milestones": (10,)}, "milestones (10,) are not whole numbers that rise within 1..9"),
+        ({"milestones": (6, 3)}, "milestones (6, 3) are not"),
+        ({"milestones": (0,)}, "milestones (0,) are not"),
+        ({"milestones": (3,), "schedule": "cosine"}, "milestones (3,) change nothing under schedule 'cosine'"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_refused(change, words):
+    with pytest.raises(ValueError, match="^" + re.escape(words)):
+        Config(**change)

@@ -239,7 +239,8 @@ SCHEDULES = {
 def test_statistics_follow_the_model_on_schedule(refresh, dist):
     balance = [(12 / 2 / 9) ** 0.5, (12 / 2 / 3) ** 0.5]
     model, latest = Stub(), np.zeros(7)
-    weight = FaLW((X, Y), COUNTS, tau=0.5, eta=0.8, refresh=refresh, dist=dist, rolling=4)
+    own = {"normal": {"eta": 0.8}, "beta": {}}[dist]  # Eq. 13 has no eta
+    weight = FaLW((X, Y), COUNTS, tau=0.5, refresh=refresh, dist=dist, rolling=4, **own)
     for step, images in enumerate(SCHEDULES[refresh]):
         model.step = step
         assert shown_by(weight, model, step // 2) == images
@@ -347,3 +348,27 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
 def test_falw_errors(options, words):
     with pytest.raises(ValueError, match=words):
         FaLW(**{"val": (X, Y), "counts": COUNTS, **options})
+
+
+# A number acts in the precision of what it acts on
+
+
+def test_a_number_as_balance_or_eta_is_not_rounded():
+    z, number = doubles(-2.0, -0.3, 0.01, 1.5), 0.1  # float32 has 0.1 to eight digits
+    expected = [bent(math.tanh(v), 1 / (0.7 * number)) for v in z.tolist()]
+    assert forgetting_weight(z, number, eta=0.7).tolist() == pytest.approx(expected, rel=1e-12)
+    params = weights.BetaParams(doubles(2.0), doubles(3.0), torch.tensor([True]))
+    p = doubles(0.05, 0.4, 0.95)
+    expected = [bent(2 * scipy_stats.beta.cdf(v, 2, 3) - 1, 1 / number) for v in p.tolist()]
+    assert beta_weight(p, torch.zeros(3, dtype=torch.long), params, number).tolist() == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("balance", [0, -1.0, math.nan, math.inf])
+def test_a_number_as_balance_has_to_be_above_0(balance):
+    params = weights.BetaParams(doubles(2.0), doubles(3.0), torch.tensor([True]))
+    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+        forgetting_weight(doubles(0.5), balance)
+    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+        beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
