@@ -18,7 +18,7 @@ import torch
 from falw import paper
 from falw.bench import ORIGINAL, Cell, Setting, cells_of
 from falw.models import create
-from falw.report import GROUPS, Row, grid, group_gaps, paired_gap, table, to_markdown
+from falw.report import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
 
 BASELINES = ("ft", "rl", "ga", "iu", "be", "bs", "l1-sparse", "sfron", "salun")
 ALL = (*BASELINES, "falw")
@@ -191,8 +191,7 @@ def _paired(own: list[dict[str, Any]]) -> list[str]:
         if {base, plugged} <= ran and len({r["setting"]["seed"] for r in own if r["method"] == plugged}) > 1:
             found = paired_gap(own, plugged, base)
             interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
-            verdict = "closer" if found["high"] < 0 else "further" if found["low"] > 0 else "cannot be told"
-            lines.append([f"{plugged} − {base}", f"{found['mean']:+.2f}", interval, verdict])
+            lines.append([f"{plugged} − {base}", f"{found['mean']:+.2f}", interval, side_of(found)])
     return [grid(["Avg. Gap", "difference", "95 % interval", "FaLW is"], lines)] if lines else []
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from falw.bench import ORIGINAL, RETRAIN
@@ -109,6 +109,17 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any
             ).confidence_interval
         low, high = map(float, found)
     return {"mean": mean, "low": low, "high": high, "seeds": len(values)}
+
+
+OPEN = "cannot be told"
+
+
+def side_of(found: Mapping[str, Any], below: str = "closer", above: str = "further") -> str:
+    """On which side of 0 an `interval` lies: `below` or `above` if the whole of it does, else OPEN.
+
+    An end at 0 itself belongs to neither side. The defaults are for differences of Avg. Gap (`paired_gap`).
+    """
+    return below if found["high"] < 0 else above if found["low"] > 0 else OPEN
 
 
 def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence: float = 0.95) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from typing import Any
 from falw.bench import RETRAIN
 from falw.grids import PLUGGED
 from falw.metrics import Scores, gap
-from falw.report import interval, of_groups, row_name
+from falw.report import OPEN, interval, of_groups, row_name, side_of
 
 Record = dict[str, Any]
 Seeds = Mapping[int, Mapping[str, Record]]  # seed -> method -> record, of one setting
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+HOLDS, FAILS = "holds", "does not hold"
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Evidence:
 
     def verdict(self) -> str:
         """HOLDS, FAILS or OPEN, by the 95 % interval of the mean."""
-        found = interval(self.values)
-        low, high = sorted(self.expected * found[k] for k in ("low", "high"))
-        return HOLDS if low > 0 else FAILS if high < 0 else OPEN
+        below, above = (FAILS, HOLDS) if self.expected > 0 else (HOLDS, FAILS)
+        return side_of(interval(self.values), below, above)
 
 
 @dataclass(frozen=True)

@@ -326,3 +326,13 @@ def test_blocks_are_settings_with_every_method_and_means_over_their_seeds():
     assert report.gap_blocks(records[:-1], ["ga", "rl"]) == blocks  # a seed less, and it is still there
     gone = [r for r in records if (r["method"], r["setting"]["gamma"]) != ("ga", 1.0)]
     assert report.gap_blocks(gone, ["ga", "rl"]) == blocks[:1]
+
+
+# Which side of 0 an interval lies on
+
+
+@pytest.mark.parametrize("low, high, place", [(-2, -1, 0), (1, 2, 1), (-1, 1, 2), (-1, 0, 2), (0, 1, 2), (0, 0, 2)])
+def test_an_interval_is_on_a_side_of_0_only_if_all_of_it_is(low, high, place):
+    found = {"low": low, "high": high}
+    assert report.side_of(found) == ("closer", "further", "cannot be told")[place]
+    assert report.side_of(found, "first", "second") == ("first", "second", report.OPEN)[place]
