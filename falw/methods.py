@@ -194,14 +194,14 @@ def inverse_loss(task: Task) -> Weight:
 def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """For each batch of "forget" or "retain": its size and the gradients of the Original's mean cross-entropy on it.
 
-    Eval mode, augmented images, in the order of the first epoch.
+    Eval mode, augmented images, in the order of the first epoch; the last batch may hold a single image.
     """
     images, device = task.data.train, task.data.train.x.device
     model = copy.deepcopy(task.original).to(device).eval()
     params = dict(model.named_parameters())
     draws = draw_augmentation(len(images.y), task.config, 0, device)
     forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
-    for step in send(epoch_steps(part, task.split, task.config, 0), device):
+    for step in send(epoch_steps(part, task.split, task.config, 0, join=False), device):
         batch = load_batch(images, step.index, draws, task.config, forget, 0)
         loss = F.cross_entropy(model(batch.x).float(), batch.y)
         gradients = torch.autograd.grad(loss, list(params.values()))

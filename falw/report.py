@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -304,14 +305,22 @@ def _count(seeds: int) -> str:
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "--:") -> str:
-    """A Markdown table; floating-point numbers take the format `form`, columns after the first `align`."""
+    """A Markdown table; floating-point numbers take the format `form`, columns after the first `align`.
 
-    def text(value: Any) -> str:
-        return "–" if value is None else format(value, form) if isinstance(value, float) else str(value)
+    A bar in a text is escaped and a line break becomes a space, as either would split the cell. Raises ValueError for a
+    row with more or fewer values than there are headings.
+    """
+    lines = [[_cell(value, form) for value in row] for row in (columns, *rows)]
+    for line in lines:
+        if len(line) != len(columns):
+            raise ValueError(f"a row of {len(line)} values under {len(columns)} headings, {line}: give one a heading")
+    lines.insert(1, [":--", *[align] * (len(columns) - 1)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-    texts = [[text(value) for value in row] for row in rows]
-    rule = [":--", *[align] * (len(columns) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (list(columns), rule, *texts))
+
+def _cell(value: Any, form: str) -> str:
+    text = "–" if value is None else format(value, form) if isinstance(value, float) else str(value)
+    return re.sub(r"(?<!\\)\|", r"\|", " ".join(text.splitlines()))
 
 
 def _text(value: dict[str, float | None], column: str) -> str:

@@ -82,7 +82,9 @@ def _half_cosine(t: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float, Config], float]] = {
-    "step": lambda t, c: 0.1 ** sum(t * c.epochs >= m for m in c.milestones),
+    # Step k of n, at progress k / n, begins epoch m where k / n == m / epochs. Both round one fraction, so they
+    # are equal to the last bit, as t * epochs and m need not be.
+    "step": lambda t, c: 0.1 ** sum(t >= m / c.epochs for m in c.milestones),
     "cosine": lambda t, c: _half_cosine(t),
     "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
 }
@@ -205,36 +207,45 @@ PASSES = {
 }
 
 
-def epoch_steps(batches: str, split: Split, config: Config, epoch: int, every: int = 5) -> list[Step]:
+def epoch_steps(
+    batches: str, split: Split, config: Config, epoch: int, every: int = 5, join: bool = True
+) -> list[Step]:
     """The steps of one epoch. The order of a subset is the order of the whole training set restricted to it.
 
     "retain", "forget", "union": one pass over D_r, D_f or both mixed. "sequential": D_f, then D_r. "alternate": a pass
-    over D_r with a batch of D_f before every `every`-th step, counted over the whole run. The last batch of a pass may
-    be smaller.
+    over D_r with a batch of D_f before every `every`-th step, counted over the whole run.
+
+    A pass is cut into batches of config.batch_size, the last of which may be smaller. With `join` one that would hold a
+    single image, on which batch norm cannot train, is joined to the batch before, which is then one larger; where
+    nothing trains there is no reason to.
     """
+
+    def one_pass(kind: str, epoch: int, stream: int = ORDER) -> list[Tensor]:
+        return _one_pass(kind, split, config, epoch, stream, join)
+
     if batches in PASSES:
-        parts = [(kind, index) for kind in PASSES[batches] for index in _one_pass(kind, split, config, epoch, ORDER)]
+        parts = [(kind, index) for kind in PASSES[batches] for index in one_pass(kind, epoch)]
         total = len(parts) * config.epochs
         return [Step(index, kind, (epoch * len(parts) + k) / total) for k, (kind, index) in enumerate(parts)]
     assert batches == "alternate", batches
-    retain = _one_pass("retain", split, config, epoch, ORDER)
-    per_pass = len(_one_pass("forget", split, config, 0, FORGET_ORDER))
+    retain = one_pass("retain", epoch)
+    per_pass = len(one_pass("forget", 0, FORGET_ORDER))
     steps, total = [], len(retain) * config.epochs
     for t, index in enumerate(retain, start=epoch * len(retain)):
         if t % every == 0:  # an endless iterator over D_f, of which this step takes batch t / every
             turn, place = divmod(t // every, per_pass)
-            steps.append(Step(_one_pass("forget", split, config, turn, FORGET_ORDER)[place], "forget", t / total))
+            steps.append(Step(one_pass("forget", turn, FORGET_ORDER)[place], "forget", t / total))
         steps.append(Step(index, "retain", t / total))
     return steps
 
 
-def _one_pass(kind: str, split: Split, config: Config, epoch: int, stream: int) -> list[Tensor]:
+def _one_pass(kind: str, split: Split, config: Config, epoch: int, stream: int, join: bool) -> list[Tensor]:
     chosen = {"retain": split.retain, "forget": split.forget, "both": torch.cat([split.forget, split.retain])}[kind]
     member = torch.zeros(len(split.forget) + len(split.retain) + len(split.val), dtype=torch.bool)
     member[chosen] = True
     order = torch.randperm(len(member), generator=generator(config.seed, epoch, stream))
     parts = list(order[member[order]].split(config.batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:  # batch norm cannot train on one image
+    if join and len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 

@@ -31,6 +31,7 @@ from falw.bench import (
 )
 from falw.files import write_whole
 from falw.metrics import Predictions, Scores, accuracy, gap
+from falw.report import grid
 
 # Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.
 _doubling = {start: [{"lr": start * 2**k} for k in range(9)] for start in (0.01, 0.005, 0.0025)}
@@ -175,20 +176,21 @@ def _tried(trials: Sequence[dict[str, Any]], name: str, key: str) -> list[float]
 
 def to_markdown(search: dict[str, Any]) -> str:
     """The choices of a search as a table; an asterisk marks a value at the edge of its grid."""
-    lines = ["| method | chosen | Avg. Gap | chosen without Retrain | Avg. Gap |", "| :-- | :-- | --: | :-- | --: |"]
+    lines = []
     for name in dict.fromkeys(trial["method"] for trial in search["trials"]):
         both = (search[k].get(name) for k in ("chosen", "chosen_without_retrain"))
-        lines.append(f"| {name} | " + " | ".join(_choice(search["trials"], name, changes) for changes in both) + " |")
-    return "\n".join(lines)
+        lines.append([name, *(part for changes in both for part in _choice(search["trials"], name, changes))])
+    return grid(["method", "chosen", "Avg. Gap", "chosen without Retrain", "Avg. Gap"], lines)
 
 
-def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float] | None) -> str:
+def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float] | None) -> tuple[str, float | None]:
+    """What was chosen and its Avg. Gap."""
     if changes is None:
-        return "every trial diverged | –"
+        return "every trial diverged", None
     edge = at_the_edge(trials, name, changes)
     text = ", ".join(f"{k} {v:.4g}" + ("*" if k in edge else "") for k, v in changes.items())
     (won,) = (t for t in trials if t["method"] == name and t["changes"] == changes)
-    return f"{text} | {won['gap']:.2f}"
+    return text, float(won["gap"])
 
 
 def store(search: dict[str, Any], path: Path) -> None:

@@ -27,8 +27,12 @@ class ClassStats(NamedTuple):
 def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3) -> ClassStats:
     """mu_c and sigma_c of the true-class probabilities p_true (n,) with labels y (n,), in float64, two passes.
 
-    sigma_c has n - 1 in the denominator and is at least `floor`: a class whose probabilities are all alike (fully
-    forgotten, or one image) would otherwise turn noise into z-scores of any size. Source: section 5.2.
+    sigma_c is at least `floor`: a class whose probabilities are all alike (fully forgotten, or one image) would
+    otherwise turn noise into z-scores of any size. Source: section 5.2.
+
+    Departure: the paper calls sigma_c a standard deviation and prints no formula. Here n - 1 is in the denominator, as
+    unseen images are a sample of their class. With n it would be smaller, and every z-score larger, by the factor
+    sqrt(n / (n - 1)): 1.01 for 50 unseen images of a class, 1.41 for two.
     """
     member, p = _member(y, num_classes), p_true.detach().double()
     count = member.sum(0)
@@ -71,13 +75,21 @@ def balance_factor(counts: Tensor, tau: float) -> Tensor:
 def forgetting_weight(z: Tensor, balance: Tensor | float = 1.0, eta: float = 1.0) -> Tensor:
     """w = 1 + sign(z) * tanh(|z|)**(1 / (eta * B)), in [0, 2]: 1 at the class mean, more above it, less below.
 
-    NaN only for a z that is NaN. Raises ValueError for an eta that is not above 0; B has to be, too.
+    A `balance` or eta that is a number acts in the precision of z, float64 as `z_score` gives it. NaN only for a z that
+    is NaN. Raises ValueError for an eta or a number as `balance` that is not above 0; a tensor has to be, too.
 
     Departure: the paper has the exponent 1/eta in Eq. 5 and 1/B in Eq. 7. Their product covers both: eta = 1 is
     Eq. 7, balance = 1 is Eq. 5.
     """
     _above_0("eta", eta)
-    return 1 + torch.sign(z) * torch.tanh(z.abs()) ** (1 / (eta * torch.as_tensor(balance)))
+    return 1 + torch.sign(z) * torch.tanh(z.abs()) ** (1 / (eta * _balance(balance)))
+
+
+def _balance(balance: Tensor | float) -> Tensor | float:
+    """The balance factor as it is given: a number made a tensor would be float32, whatever it acts on."""
+    if not isinstance(balance, Tensor):
+        _above_0("balance", balance)
+    return balance
 
 
 def _above_0(name: str, value: float) -> None:
@@ -136,7 +148,8 @@ def _beta_newton_step(theta: Tensor, mean_log: Tensor) -> Tensor:
 def beta_weight(p_true: Tensor, y: Tensor, params: BetaParams, balance: Tensor | float = 1.0) -> Tensor:
     """w = 1 + sign(s) * |s|**(1/B), s = 2 * (F(p) - 1/2) with F the class's Beta distribution function; float64 (b,).
 
-    1 where the class has no fit. Departure: Eq. 13 prints the exponent with a lower-case beta; it is read as the
+    1 where the class has no fit. Raises ValueError for a number as `balance` that is not above 0; a tensor has to be,
+    too. Departure: Eq. 13 prints the exponent with a lower-case beta; it is read as the
     balance factor B_i of Eq. 7. The distribution function is scipy's, so this passes through the CPU.
     """
     from scipy.special import betainc
@@ -145,7 +158,7 @@ def beta_weight(p_true: Tensor, y: Tensor, params: BetaParams, balance: Tensor |
     cdf = betainc(*(v[y].cpu().numpy() for v in params[:2]), p.cpu().numpy())
     s = 2 * (torch.as_tensor(cdf, device=p.device) - 0.5)
     s = torch.where(params.ok[y], s, 0.0)
-    return 1 + torch.sign(s) * s.abs() ** (1 / torch.as_tensor(balance))
+    return 1 + torch.sign(s) * s.abs() ** (1 / _balance(balance))
 
 
 class FaLW:

@@ -294,8 +294,9 @@ def balance(total: int = 13500, classes: int = 100) -> None:
     from falw.weights import balance_factor, forgetting_weight
 
     def factor(tau, count):
-        rest = torch.full((classes - 1,), (total - count) / (classes - 1))
-        return balance_factor(torch.cat([torch.tensor([float(count)]), rest]), tau)[0].item()
+        counts = torch.full((classes,), (total - count) / (classes - 1), dtype=torch.float64)
+        counts[0] = count
+        return balance_factor(counts, tau)[0].item()
 
     def draw(tau, count):
         z = torch.linspace(-3, 3, 241, dtype=torch.float64)
@@ -304,7 +305,7 @@ def balance(total: int = 13500, classes: int = 100) -> None:
         return plots.weight_curves(curves, "z-score", "B = 1", _canvas())
 
     def alt(tau, count):
-        w = forgetting_weight(torch.tensor([-0.5, 0.5]), factor(tau, count))
+        w = forgetting_weight(torch.tensor([-0.5, 0.5], dtype=torch.float64), factor(tau, count))
         return (
             f"Weight over z for a class with {count} of {total} forgotten images in {classes} classes and tau {tau:g}:"
             f" B is {factor(tau, count):.2f}, and z of minus and plus one half gives {w[0]:.2f} and {w[1]:.2f}."

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from falw import methods
 from falw.methods import ALIASES, METHODS, VARIANTS, Method, Task, find_method, unlearn
 from falw.metrics import score
-from falw.train import Batch, Config, draw_augmentation, epoch_steps, load_batch, predict
+from falw.train import ORDER, Batch, Config, draw_augmentation, epoch_steps, generator, load_batch, predict
 from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, true_probability, z_score
 
 ITERATIVE = [name for name, row in METHODS.items() if row.function is None]
@@ -466,3 +466,52 @@ def test_a_sweep_moves_the_number_in_its_name(original, data, split, config):
     assert len(made) == 8
     same = ("batches", "targets", "mask", "mask_on", "forget_loss")
     assert all(getattr(VARIANTS[n], k) == getattr(METHODS["falw"], k) for n in made for k in same)
+
+
+# Where nothing trains, a last batch of one image is a batch of its own
+
+
+def gradients_of_batches(task, part):
+    """The gradient of each batch of a part, the order cut by hand."""
+    order = torch.randperm(len(task.data.train.y), generator=generator(task.config.seed, 0, ORDER)).tolist()
+    chosen, size = set(getattr(task.split, part).tolist()), task.config.batch_size
+    index = torch.tensor([i for i in order if i in chosen])
+    draws = draw_augmentation(len(task.data.train.y), task.config, 0, torch.device("cpu"))
+    forget = torch.zeros(len(task.data.train.y), dtype=torch.bool)
+    model, found = copy.deepcopy(task.original), []
+    for start in range(0, len(index), size):
+        batch = load_batch(task.data.train, index[start : start + size], draws, task.config, forget, 0)
+        model.zero_grad()
+        nn.CrossEntropyLoss()(model(batch.x), batch.y).backward()
+        found.append(flat([p.grad for p in model.parameters()]))
+    return torch.stack(found)
+
+
+def flat(tensors):
+    return torch.cat([t.flatten() for t in tensors])
+
+
+@pytest.fixture
+def one_over(task):
+    """A task whose forget set is one image more than a batch."""
+    return task._replace(config=replace(task.config, batch_size=len(task.split.forget) - 1))
+
+
+def test_the_saliency_of_a_last_batch_of_one_image_counts_as_a_batch(one_over):
+    gradients = gradients_of_batches(one_over, "forget")
+    size, mask = gradients.sum(0).abs(), flat(methods.saliency_mask()(one_over).values())
+    assert len(gradients) == 2 and size[mask].min() >= size[~mask].max() - 1e-6
+
+
+def test_the_fisher_mask_squares_a_last_batch_of_one_image_by_itself(one_over):
+    forget, retain = (gradients_of_batches(one_over, part).square().mean(0) for part in ("forget", "retain"))
+    mask = flat(methods.fisher_mask()(one_over).values())
+    clear = (forget - retain).abs() > 1e-3 * retain  # entries that rounding does not decide
+    assert clear.float().mean() > 0.9 and torch.equal(mask[clear], (forget >= retain)[clear])
+
+
+def test_single_gradients_are_of_single_images_to_the_last(small_task):
+    found = torch.stack(list(methods._single_gradients(small_task, 1000)))
+    expected = gradients_of_batches(small_task._replace(config=replace(small_task.config, batch_size=1)), "retain")
+    assert len(found) == len(small_task.split.retain) < 1000
+    assert torch.allclose(found, expected, atol=1e-6)

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import random
+import re
 from dataclasses import asdict
 
 import pytest
@@ -343,3 +344,27 @@ def test_an_interval_is_on_a_side_of_0_only_if_all_of_it_is(low, high, place):
     found = {"low": low, "high": high}
     assert report.side_of(found) == ("closer", "further", "cannot be told")[place]
     assert report.side_of(found, "first", "second") == ("first", "second", report.OPEN)[place]
+
+
+# What a table in Markdown refuses or escapes
+
+
+def cells_of_a_line(line):
+    """As GFM splits it: at bars without a backslash before them, which then loses the backslash."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@pytest.mark.parametrize("row", [[], ["x"], ["x", 1, 2]])
+def test_a_row_has_as_many_values_as_there_are_headings(row):
+    with pytest.raises(ValueError, match=rf"^a row of {len(row)} values under 2 headings, \[.*\]: give one a heading$"):
+        grid(["a", "b"], [["y", 1.0], row])
+
+
+def test_what_markdown_would_split_stays_in_its_cell():
+    texts = ["|z|", "two\nlines", "two\r\nlines", "|", r"set already: \|"]
+    lines = grid(texts, [texts[::-1], [None, 1.0, 2, "", "x"]]).split("\n")
+    whole = ["|z|", "two lines", "two lines", "|", "set already: |"]
+    assert [cells_of_a_line(line) for line in lines] == [
+        *[whole, [":--", "--:", "--:", "--:", "--:"], whole[::-1]],
+        ["–", "1.00", "2", "", "x"],
+    ]

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -411,3 +412,30 @@ def test_features_of_more_images_than_one_chunk(data):
     index = torch.arange(180).repeat(2)  # 256 at a time
     with torch.no_grad():
         torch.testing.assert_close(model.head(features(model, data.train.x, index)), model(data.train.x[index]))
+
+
+# The last batch of a pass, and the first step at a milestone
+
+
+def test_a_last_batch_of_one_image_stays_alone_where_nothing_trains(split, config):
+    one_more = replace(config, batch_size=len(split.forget) - 1)
+    for batches in ("forget", "sequential", "alternate"):
+        joined, alone = (epoch_steps(batches, split, one_more, 0, join=join) for join in (True, False))
+        first = (next(len(s.index) for s in steps if s.kind == "forget") for steps in (joined, alone))
+        assert list(first) == [len(split.forget), len(split.forget) - 1]
+    singles = epoch_steps("retain", split, replace(config, batch_size=1), 0, join=False)
+    assert [len(s.index) for s in singles] == [1] * len(split.retain)
+
+
+def test_the_rate_falls_at_the_first_step_of_a_milestone_and_not_before():
+    """In floating point (29 / 50) * 50 < 29, and so for 3,276 of all pairs of a milestone and up to 400 epochs."""
+    steps, wrong = 7, []  # of an epoch
+    for epochs in range(1, 401):
+        for milestone in range(1, epochs):
+            c = SimpleNamespace(epochs=epochs, milestones=(milestone,))
+            last, first = (
+                SCHEDULES["step"](k / (steps * epochs), c) for k in (steps * milestone - 1, steps * milestone)
+            )
+            if (last, first) != (1, 0.1):
+                wrong.append((milestone, epochs))
+    assert not wrong

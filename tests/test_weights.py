@@ -347,3 +347,27 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
 def test_falw_errors(options, words):
     with pytest.raises(ValueError, match=words):
         FaLW(**{"val": (X, Y), "counts": COUNTS, **options})
+
+
+# A number acts in the precision of what it acts on
+
+
+def test_a_number_as_balance_or_eta_is_not_rounded():
+    z, number = doubles(-2.0, -0.3, 0.01, 1.5), 0.1  # float32 has 0.1 to eight digits
+    expected = [bent(math.tanh(v), 1 / (0.7 * number)) for v in z.tolist()]
+    assert forgetting_weight(z, number, eta=0.7).tolist() == pytest.approx(expected, rel=1e-12)
+    params = weights.BetaParams(doubles(2.0), doubles(3.0), torch.tensor([True]))
+    p = doubles(0.05, 0.4, 0.95)
+    expected = [bent(2 * scipy_stats.beta.cdf(v, 2, 3) - 1, 1 / number) for v in p.tolist()]
+    assert beta_weight(p, torch.zeros(3, dtype=torch.long), params, number).tolist() == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("balance", [0, -1.0, math.nan, math.inf])
+def test_a_number_as_balance_has_to_be_above_0(balance):
+    params = weights.BetaParams(doubles(2.0), doubles(3.0), torch.tensor([True]))
+    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+        forgetting_weight(doubles(0.5), balance)
+    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+        beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
