@@ -25,7 +25,7 @@ import nbformat
 
 CITED = r"\[[^]\n]+\]\(references\.bib#([\w-]+)\)"
 FORMS = [
-    (re.compile(r"^\$\$\n(.*?)\\tag\{(\w+)\}\n\$\$$", re.M | re.S), lambda m: f"({anchor(m[2])})=\n{m[0]}"),
+    (re.compile(r"^\$\$\n(.*?)\\tag\{(\w+)\}\n\$\$$", re.M | re.S), lambda m: equation(m[1], m[2])),
     (re.compile(r"\[([^]\n]+)\]\((?:[\w-]+\.ipynb)?#(eq-\w+)\)"), r"{ref}`\1 <\2>`"),
     (re.compile(r"\[[^]\n]+\]\(#(fig-[\w-]+)\)"), r"{numref}`\1`"),
     (re.compile(rf"\({CITED}\)"), r"{cite}`\1`"),
@@ -44,9 +44,18 @@ RAW = re.compile(
 )  # a directive, role or target of MyST
 
 
-def anchor(number: str) -> str:
-    """The name of an equation's anchor."""
-    return f"eq-{number.lower()}"
+EQUATION = """(eq-{anchor})=
+```{{math}}
+:nowrap:
+\\begin{{equation}}
+{tex}\\tag{{{number}}}
+\\end{{equation}}
+```"""
+
+
+def equation(tex: str, number: str) -> str:
+    """A numbered equation below its anchor. Sphinx would split one of several lines, and a part takes no number."""
+    return EQUATION.format(anchor=number.lower(), tex=tex, number=number)
 
 
 def box(title: str, quoted: str) -> str:

@@ -44,6 +44,32 @@ def test_page_does_not_scroll_sideways_on_a_phone(path, visit):
     assert visit(path, width=390).evaluate("document.documentElement.scrollWidth") <= 390
 
 
+WITH_EQUATIONS = [path for path in PAGES if soup[path].select("div.math")]
+
+
+@pytest.mark.parametrize("path", WITH_EQUATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("width", [1400, 390])
+def test_no_formula_is_cut_off(path, width, visit):
+    """An equation is the same picture if nothing is cut off. (Sizes do not tell: a glyph can outgrow its box.)"""
+    page = visit(path, width=width)
+    page.evaluate("document.fonts.ready")
+
+    def pictures():
+        boxes = [equation.bounding_box() for equation in page.locator("div.math").all()]
+        around = [{**b, "y": b["y"] - 15, "height": b["height"] + 30} for b in boxes]
+        return [page.screenshot(clip=box, full_page=True, animations="disabled") for box in around]
+
+    before = pictures()
+    page.add_style_tag(content=".math, mjx-container { overflow: visible !important; }")
+    assert [k for k, (cut, whole) in enumerate(zip(before, pictures(), strict=True)) if cut != whole] == []
+
+
+@pages
+def test_no_box_of_code_scrolls_on_a_desktop(path, visit):
+    wide = "() => [...document.querySelectorAll('.cell_input pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert visit(path, width=1400).evaluate(wide + ".map(e => e.textContent)") == []
+
+
 @pages
 def test_links_and_pictures_lead_somewhere(path):
     missing = []
