@@ -410,7 +410,7 @@ def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], a
 
 
 def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Differences in Avg. Gap with their intervals, from `report.paired_gap`; each pair of seeds is a dot."""
+    """Differences in Avg. Gap with their intervals, from `report.paired_gap`; each seed is a dot."""
     ax = axes(ax, height=0.45 * len(rows) + 1)
     for y, row in enumerate(rows):
         ax.plot(row["differences"], np.full(len(row["differences"]), y), ".", color="#999999", markersize=4)

@@ -126,26 +126,33 @@ def side_of(found: Mapping[str, Any], below: str = "closer", above: str = "furth
 def paired_gap(records: list[dict[str, Any]], method: str, base: str, confidence: float = 0.95) -> dict[str, Any]:
     """By how much the Avg. Gap of `method` exceeds that of `base`, in points: below 0 the method is closer to Retrain.
 
-    {"method", "base", "differences", and the `interval` of these}, over pairs of one setting and seed. Raises
-    ValueError for fewer than two pairs. A method with several configurations goes by the labels of `table`.
+    {"method", "base", "differences", and the `interval` of these}: one difference a seed. Of several settings it is the
+    mean over them, since settings of one seed share images and Original and are no independent values; a seed without
+    a setting that another seed has is left out. Raises ValueError for fewer than two seeds. A method with several
+    configurations goes by the labels of `table`.
     """
-    gaps = _gaps_by_seed(records)
-    differences = [g[method] - g[base] for g in gaps.values() if method in g and base in g]
+    of_seed: dict[tuple[int, int], dict[str, float]] = {}
+    for (seed, setting), gaps in _gaps(records).items():
+        if method in gaps and base in gaps:
+            of_seed.setdefault(seed, {})[setting] = gaps[method] - gaps[base]
+    settings = {setting for found in of_seed.values() for setting in found}
+    differences = [statistics.fmean(found.values()) for found in of_seed.values() if set(found) == settings]
     if len(differences) < 2:
         raise ValueError(f"{len(differences)} pairs of {method} and {base}: run both with at least two seeds")
     return {"method": method, "base": base, "differences": differences, **interval(differences, confidence)}
 
 
-def _gaps_by_seed(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Avg. Gap of every method of every setting and seed."""
-    scores: dict[str, dict[str, Scores]] = {}
+def _gaps(records: list[dict[str, Any]]) -> dict[tuple[tuple[int, int], str], dict[str, float]]:
+    """Avg. Gap of every method by seeds (of split and data) and by the rest of the setting."""
+    scores: dict[tuple[tuple[int, int], str], dict[str, Scores]] = {}
     for name, record in zip(_labels(records), records, strict=True):
-        setting = json.dumps(record["setting"], sort_keys=True)
+        rest = {k: v for k, v in record["setting"].items() if k not in ("seed", "data_seed")}
+        seeds = record["setting"]["seed"], record["setting"]["data_seed"]
         if record["scores"]:
-            scores.setdefault(setting, {})[name] = Scores(**record["scores"])
+            scores.setdefault((seeds, json.dumps(rest, sort_keys=True)), {})[name] = Scores(**record["scores"])
     return {
-        setting: {name: gap(value, methods[RETRAIN]) for name, value in methods.items()}
-        for setting, methods in scores.items()
+        place: {name: gap(value, methods[RETRAIN]) for name, value in methods.items()}
+        for place, methods in scores.items()
         if RETRAIN in methods
     }
 

@@ -57,7 +57,11 @@ def by_gamma(records: Sequence[Record]) -> dict[float, dict[int, dict[str, Recor
 
 
 def judge(records: Sequence[Record]) -> list[tuple[Claim, list[Evidence]]]:
-    """Every claim with its evidence; quantities with fewer than three seeds are left out."""
+    """Every claim with its evidence, one quantity an exponent; those with fewer than three seeds are left out.
+
+    Quantities of one seed share images, Original and rates: their counts are no tests of their own. Where all seeds
+    have one `data_seed` the intervals are of these images.
+    """
     study = by_gamma(records)
     return [(claim, [e for e in claim.evidence(study) if len(e.values) > 2]) for claim in CLAIMS]
 

@@ -161,6 +161,13 @@ def test_an_interval_covers_the_true_difference_about_as_often_as_it_says():
     assert len({row["low"] for row in found}) == 40
 
 
+def test_several_settings_of_a_seed_are_one_value_and_an_incomplete_seed_is_none():
+    of_gamma = {0.5: (1, -2, 4, 8), 2.0: (3, 0, 2)}  # the fourth seed ran on one setting only
+    records = [{**r, "setting": {**r["setting"], "gamma": g}} for g, found in of_gamma.items() for r in pairs(*found)]
+    row = paired_gap(records, "rl+falw", "rl")
+    assert row["differences"] == pytest.approx([2, -1, 3]) and row["seeds"] == 3
+
+
 def test_only_complete_pairs_count_and_one_is_too_few():
     records = [r for r in pairs(1, 2, 3) if (r["method"], r["setting"]["seed"]) not in {("rl", 1), ("retrain", 2)}]
     with pytest.raises(ValueError, match="1 pairs of rl.falw and rl: run both with at least two seeds"):
