@@ -3,34 +3,18 @@
 Differences to Retrain are computed here from the records as they are on disk, not by the functions that the pages call.
 """
 
-import functools
 import json
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 import torch
+from stored import ROOT, stored
 
 import falw
 from falw import paper, report
 from falw.split import CAPS
 
-ROOT = Path(__file__).resolve().parent.parent
 OPEN = report.OPEN
-
-
-@functools.cache
-def stored(data_set):
-    """(method, gamma, seed): record, of one data set under spill."""
-    records = [json.loads(path.read_text()) for path in sorted((ROOT / "results" / "cpu" / data_set).glob("*.json"))]
-    found = {}
-    for record in records:
-        setting = record["setting"]
-        if setting["cap"] == "spill":
-            again = record["method"] == "retrain" and record["config"]["seed"] != setting["seed"]
-            name = "noise floor" if again else record["method"]
-            found[name, setting["gamma"], setting["seed"]] = record
-    return found
 
 
 def value(record, what, group):

@@ -6,37 +6,23 @@ Gaps to Retrain are computed here from the records as they are on disk, not by t
 import functools
 import json
 import re
-from pathlib import Path
 from statistics import fmean
 
 import pytest
+from stored import ROOT, stored
 
 from falw import paper, verdict
 from falw.bench import read_records, tuned
 from falw.report import OPEN, interval, side_of
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL = ("cifar10", "tiny-imagenet")
 SETS = ("textures", *REAL)
 SCORES = ("fa", "ra", "ta", "mia")
 
 
-@functools.cache
-def on_disk(data_set):
-    """(method, gamma, seed): record, of one folder of records under the cap rule of the book."""
-    found = {}
-    for path in sorted((ROOT / "results" / "cpu" / data_set).glob("*.json")):
-        record = json.loads(path.read_text())
-        setting = record["setting"]
-        again = record["method"] == "retrain" and record["config"]["seed"] != setting["seed"]
-        if setting["cap"] == "spill":
-            found["noise floor" if again else record["method"], setting["gamma"], setting["seed"]] = record
-    return found
-
-
 def parts_of_gap(data_set, method, gamma, seed):
     """A quarter of each score's distance to Retrain; their sum is Avg. Gap."""
-    mine, theirs = (on_disk(data_set)[name, gamma, seed]["scores"] for name in (method, "retrain"))
+    mine, theirs = (stored(data_set)[name, gamma, seed]["scores"] for name in (method, "retrain"))
     return {k: abs(mine[k] - theirs[k]) / 4 for k in SCORES}
 
 
@@ -45,7 +31,7 @@ def avg_gap(data_set, method, gamma, seed):
 
 
 def seeds_of(data_set, gamma, *methods):
-    ran = [{seed for name, g, seed in on_disk(data_set) if (name, g) == (method, gamma)} for method in methods]
+    ran = [{seed for name, g, seed in stored(data_set) if (name, g) == (method, gamma)} for method in methods]
     return sorted(set.intersection(*ran))
 
 
@@ -92,7 +78,7 @@ def printed_table(page, start):
 def test_chapter_8_four_methods_have_two_seeds_at_gamma_1_on_textures_and_none_has_fewer_anywhere_else():
     few = {}
     for data_set in SETS:
-        for method, gamma, _ in on_disk(data_set):
+        for method, gamma, _ in stored(data_set):
             if len(seeds_of(data_set, gamma, method)) < 3:
                 few[data_set, method, gamma] = len(seeds_of(data_set, gamma, method))
     assert few == {("textures", m, 1.0): 2 for m in ("sfron", "sfron+falw", "ga+falw", "falw-beta")}
@@ -101,15 +87,15 @@ def test_chapter_8_four_methods_have_two_seeds_at_gamma_1_on_textures_and_none_h
 def test_chapter_8_only_textures_is_known_by_heart():
     def least(data_set):
         places = [(m, g) for m in ("original", "retrain") for g in (0.0, 0.5, 1.0, 2.0)]
-        return min(fmean(on_disk(data_set)[m, g, s]["scores"]["ra"] for s in range(3)) for m, g in places)
+        return min(fmean(stored(data_set)[m, g, s]["scores"]["ra"] for s in range(3)) for m, g in places)
 
     assert least("textures") > 99.4 and 90 < least("cifar10") < 92 and 83 < least("tiny-imagenet") < 86
 
 
 def test_chapter_8_all_seeds_of_a_real_set_share_one_sample_of_images():
     for data_set in REAL:
-        assert {r["setting"]["data_seed"] for r in on_disk(data_set).values()} == {0}
-    assert all(r["setting"]["data_seed"] == r["setting"]["seed"] for r in on_disk("textures").values())
+        assert {r["setting"]["data_seed"] for r in stored(data_set).values()} == {0}
+    assert all(r["setting"]["data_seed"] == r["setting"]["seed"] for r in stored("textures").values())
 
 
 @pytest.mark.parametrize(
@@ -215,7 +201,7 @@ def wasserstein(data_set, method, seed):
     """Distance in distribution between a method's probabilities on the forget set and Retrain's, 20 bins in [0, 1]."""
     shares = []
     for name in (method, "retrain"):
-        counts = [g["counts"] for g in on_disk(data_set)[name, 0.5, seed]["forget_probabilities"].values()]
+        counts = [g["counts"] for g in stored(data_set)[name, 0.5, seed]["forget_probabilities"].values()]
         columns = [sum(column) for column in zip(*counts, strict=True)]
         shares.append([c / sum(columns) for c in columns])
     steps = [a - b for a, b in zip(*shares, strict=True)]
