@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench \
+.PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
 	bench mutation execute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
@@ -89,6 +89,11 @@ test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions
 
 coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
 	$(PYTEST) tests --ignore=tests/rendered --cov=falw --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+SEED ?=
+fuzz: $(READY)  ## the tests of properties on ten times as many examples, drawn anew (SEED=n repeats a run)
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	$(PYTEST) tests --ignore=tests/rendered -m hypothesis --hypothesis-profile=fuzz --hypothesis-seed=$$seed
 
 faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
 	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults

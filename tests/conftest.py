@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,12 @@ from falw.split import long_tailed_split
 from falw.train import Config, train_original
 
 torch.set_num_threads(1)
+
+# The same examples at every run; `make fuzz` takes ten times as many and draws them anew.
+FIXED = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("fixed", derandomize=True, **FIXED)
+hypothesis.settings.register_profile("fuzz", derandomize=False, max_examples=1000, print_blob=True, **FIXED)
+hypothesis.settings.load_profile("fixed")
 
 
 def blobs(classes=6, train=30, test=20, size=8, noise=0.35, seed=0) -> Dataset:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.svm import SVC
 
@@ -125,7 +125,6 @@ def test_svc_written_out(feature):
     assert svc_mia(pred, feature) == pytest.approx(expected)
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.booleans())
 @example(30, 38, 37, True)
 @example(30, 25, 26, True)

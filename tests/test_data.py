@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -47,7 +47,6 @@ def augment_one(x, dy, dx, flip, pad):
     return cut.flip(2) if flip else cut
 
 
-@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(1, 7), st.integers(1, 7), st.integers(0, 99))
 def test_augment_is_a_loop_over_images(pad, h, w, seed):
     g = torch.Generator().manual_seed(seed)
@@ -555,7 +554,6 @@ def test_a_list_cannot_name_what_lies_elsewhere(tiny, name, cache, monkeypatch):
     assert secret not in opened and len(load_dataset("tiny-imagenet", tiny).test.y) == 5
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.text(st.sampled_from("./a~\\\0 "), max_size=8))
 def test_a_name_that_is_accepted_stays_in_its_folder(name):
     try:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.utils.class_weight import compute_class_weight
@@ -15,7 +15,6 @@ from falw import weights
 from falw.models import create
 from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
 
-often = settings(deadline=None, max_examples=60)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -31,7 +30,6 @@ def bent(s, exponent):
 # Equations 5, 6, 7
 
 
-@often
 @given(st.floats(-30, 30), st.floats(0.2, 5), st.floats(0.2, 5))
 def test_weight_is_the_scalar_formula(z, balance, eta):
     got = forgetting_weight(doubles(z), doubles(balance), eta)
@@ -50,7 +48,6 @@ def test_weight_by_hand():
         assert w.tolist() == pytest.approx([1 + above, 1 - above, 1], abs=1e-6)
 
 
-@often
 @given(st.lists(finite, min_size=1, max_size=20), st.floats(0.01, 100), st.sampled_from(["double", "float"]))
 def test_weight_is_in_0_to_2_for_any_finite_z(z, balance, precision):
     z = getattr(doubles(*z, 0, 1e300, -1e300, 5e-324), precision)()  # in float32 the large ones are infinite
@@ -59,7 +56,6 @@ def test_weight_is_in_0_to_2_for_any_finite_z(z, balance, precision):
     assert ((w - 1) * z >= 0).all()
 
 
-@often
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.integers(0, 99), st.floats(0.3, 3))
 def test_weight_never_falls_as_p_grows_and_is_1_at_the_class_mean(p, seed, balance):
     unseen = np.random.default_rng(seed).integers(0, 65, 8) / 64  # their mean is exact
@@ -67,7 +63,7 @@ def test_weight_never_falls_as_p_grows_and_is_1_at_the_class_mean(p, seed, balan
     stats = class_stats(torch.tensor(unseen), zeros[:8], 1)
     p = doubles(*p, unseen.mean()).sort().values
     w = forgetting_weight(z_score(p, zeros[: len(p)], stats), balance)
-    assert (w.diff() > -1e-15).all()  # equal p may differ in the last bit, by their place in a vector register
+    assert (w.diff() > -1e-12).all()  # equal p may differ in the last bits, by their place in a vector register
     assert (w[p == unseen.mean()] == 1).all()
 
 
@@ -78,7 +74,6 @@ def test_weight_rises_with_p_and_further_from_1_for_rare_classes():
     assert ((rare - 1).abs() > (common - 1).abs()).all()
 
 
-@often
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=12))
 def test_balance_factor_is_a_power_of_sklearns_balanced_class_weight(counts):
     classes = np.arange(len(counts))
@@ -96,7 +91,6 @@ def test_balance_factor_by_hand():
 # Class statistics and z
 
 
-@often
 @given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 60))
 def test_class_stats_are_numpys(seed, classes, n):
     rng = np.random.default_rng(seed)
