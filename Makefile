@@ -14,7 +14,7 @@ READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
 # Whatever a test's outcome can depend on.
-TESTED := README.md CONTRIBUTING.md LICENCES.md Makefile pyproject.toml $(BOOK) \
+TESTED := README.md CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 # Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
 # with one computed the same way.
@@ -95,7 +95,7 @@ fuzz: $(READY)  ## the tests of properties on ten times as many examples, drawn 
 	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
 	$(PYTEST) tests --ignore=tests/rendered -m hypothesis --hypothesis-profile=fuzz --hypothesis-seed=$$seed
 
-faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
+faults: $(READY)  ## run the tests of faults and bad input, and write what they show to tests/FAULTS.md
 	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults
 
 # A browser's own download is not needed: every system has Chromium as a package.
