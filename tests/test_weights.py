@@ -15,8 +15,6 @@ from falw import weights
 from falw.models import create
 from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
-
 
 def doubles(*values):
     return torch.tensor(values, dtype=torch.float64)
@@ -46,14 +44,6 @@ def test_weight_by_hand():
     ):
         w = forgetting_weight(doubles(1, -1, 0), *options)
         assert w.tolist() == pytest.approx([1 + above, 1 - above, 1], abs=1e-6)
-
-
-@given(st.lists(finite, min_size=1, max_size=20), st.floats(0.01, 100), st.sampled_from(["double", "float"]))
-def test_weight_is_in_0_to_2_for_any_finite_z(z, balance, precision):
-    z = getattr(doubles(*z, 0, 1e300, -1e300, 5e-324), precision)()  # in float32 the large ones are infinite
-    w = forgetting_weight(z, balance)
-    assert ((w >= 0) & (w <= 2)).all()  # so it is not NaN
-    assert ((w - 1) * z >= 0).all()
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.integers(0, 99), st.floats(0.3, 3))
@@ -127,9 +117,8 @@ def test_z_of_one_image_of_equal_images_and_of_an_absent_class():
 # The Beta distribution
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_beta_fit_is_scipys(seed):
-    rng = np.random.default_rng(seed)
+def test_beta_fit_is_scipys():
+    rng = np.random.default_rng(0)
     shapes, sizes = np.exp(rng.uniform(-1.5, 5, (12, 2))), rng.integers(2, 60, 12)
     p = [rng.beta(a, b, n) for (a, b), n in zip(shapes, sizes, strict=True)]
     p[0] = np.arange(30) % 2  # zeros and ones have a fit once they are kept off the edge
@@ -228,8 +217,7 @@ SCHEDULES = {
 }  # two steps an epoch
 
 
-@pytest.mark.parametrize("dist", ["normal", "beta"])
-@pytest.mark.parametrize("refresh", SCHEDULES)
+@pytest.mark.parametrize("refresh, dist", [(1, "beta"), *((refresh, "normal") for refresh in SCHEDULES)])
 def test_statistics_follow_the_model_on_schedule(refresh, dist):
     balance = [(12 / 2 / 9) ** 0.5, (12 / 2 / 3) ** 0.5]
     model, latest = Stub(), np.zeros(7)
@@ -251,18 +239,18 @@ def test_statistics_follow_the_model_on_schedule(refresh, dist):
             assert got.dtype == torch.float32
 
 
-@pytest.mark.parametrize("stop", [0, 5, 9])
 @pytest.mark.parametrize("refresh", SCHEDULES)
-def test_a_stopped_run_goes_on_with_the_same_statistics(refresh, stop):
-    model, p = Stub(), doubles(0.4, 0.8)
-    whole, before, after = (FaLW((X, Y), COUNTS, refresh=refresh, rolling=4) for _ in range(3))
-    for step in range(18):
-        model.step = step
-        if step == stop:
-            after.load_state_dict(before.state_dict())
-        part = before if step < stop else after
-        assert shown_by(part, model, step // 2) == shown_by(whole, model, step // 2)
-        assert torch.equal(part(p, Y[:2]), whole(p, Y[:2]))
+def test_a_stopped_run_goes_on_with_the_same_statistics(refresh):
+    for stop in (0, 5, 9):
+        model, p = Stub(), doubles(0.4, 0.8)
+        whole, before, after = (FaLW((X, Y), COUNTS, refresh=refresh, rolling=4) for _ in range(3))
+        for step in range(18):
+            model.step = step
+            if step == stop:
+                after.load_state_dict(before.state_dict())
+            part = before if step < stop else after
+            assert shown_by(part, model, step // 2) == shown_by(whole, model, step // 2)
+            assert torch.equal(part(p, Y[:2]), whole(p, Y[:2]))
 
 
 def test_defaults_of_the_callable():
