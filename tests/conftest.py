@@ -18,6 +18,7 @@ import torch
 
 from falw.data import Dataset, Images
 from falw.files import load_tensors
+from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
 from falw.train import Config, train_original
@@ -89,6 +90,10 @@ def content(folder):
         else:
             found[path.name] = None
     return found
+
+
+# Every method, and of the variants those that go another way through the loop: the others exchange what some row has.
+ROWS = [*METHODS, "rl-sequential", "salun-leak", "falw-rolling"]
 
 
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.

@@ -27,9 +27,6 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
-chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-
-
 def test_there_are_chapters_and_the_contents_list_all_of_them():
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     listed = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
@@ -38,42 +35,42 @@ def test_there_are_chapters_and_the_contents_list_all_of_them():
     assert all(f"{{doc}}`{path.stem}`" in intro for path in CHAPTERS)
 
 
-@chapters
-def test_chapter_is_executed_as_it_stands(path):
-    notebook = read(path)
-    nbformat.validate(notebook)
-    assert execute.is_executed(notebook), "run `make book`"
+def test_chapter_is_executed_as_it_stands():
+    for path in CHAPTERS:
+        notebook = read(path)
+        nbformat.validate(notebook)
+        assert execute.is_executed(notebook), f"{path.stem}: run `make book`"
 
 
-@chapters
-def test_cells_whose_output_is_compared_have_one(path):
-    marked = [c for c in execute.code_cells(read(path)) if "NBVAL_CHECK_OUTPUT" in c.source]
-    assert all(c.outputs for c in marked)
+def test_cells_whose_output_is_compared_have_one():
+    for path in CHAPTERS:
+        marked = [c for c in execute.code_cells(read(path)) if "NBVAL_CHECK_OUTPUT" in c.source]
+        assert all(c.outputs for c in marked), path.stem
 
 
-@chapters
-def test_chapter_is_set_up_from_the_one_address_of_the_repository(path):
-    setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
-    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    assert setup == first and f" {address}\n" in setup
-    assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
+def test_chapter_is_set_up_from_the_one_address_of_the_repository():
+    for path in CHAPTERS:
+        setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
+        address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+        assert setup == first and f" {address}\n" in setup, path.stem
+        assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
 
 
-@chapters
-def test_cells_are_short(path):
-    assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 20
+def test_cells_are_short():
+    for path in CHAPTERS:
+        assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 20, path.stem
 
 
-@chapters
-def test_every_figure_has_a_caption_a_name_and_an_alternative_text(path):
-    drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
-    assert drawn
-    for cell in drawn:
-        about = cell.metadata["mystnb"]
-        assert len(about["figure"]["caption"]) > 30 and len(about["image"]["alt"]) > 30
-        assert about["figure"]["caption"] != about["image"]["alt"]
-    names = [cell.metadata["mystnb"]["figure"]["name"] for cell in drawn]
-    assert len(set(names)) == len(names)
+def test_every_figure_has_a_caption_a_name_and_an_alternative_text():
+    for path in CHAPTERS:
+        drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
+        assert drawn, path.stem
+        for cell in drawn:
+            about = cell.metadata["mystnb"]
+            assert len(about["figure"]["caption"]) > 30 and len(about["image"]["alt"]) > 30, about
+            assert about["figure"]["caption"] != about["image"]["alt"], about
+        names = [cell.metadata["mystnb"]["figure"]["name"] for cell in drawn]
+        assert len(set(names)) == len(names), path.stem
 
 
 def test_names_of_figures_and_exercises_differ_over_the_book():
@@ -85,12 +82,12 @@ def test_names_of_figures_and_exercises_differ_over_the_book():
     assert len(set(labels)) == len(labels)
 
 
-@chapters
-def test_chapter_has_what_every_chapter_has(path):
-    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
-    for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
-        assert part in text
-    assert text.count("```{exercise}") == text.count("{solution-start}") == text.count("{solution-end}") == 2
+def test_chapter_has_what_every_chapter_has():
+    for path in CHAPTERS:
+        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+        for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
+            assert part in text, path.stem
+        assert text.count("```{exercise}") == text.count("{solution-start}") == text.count("{solution-end}") == 2, path.stem
 
 
 def notebook_of(*sources):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import ROWS
 from torch import nn
 from torch.nn import functional as F
 
@@ -40,8 +41,7 @@ def task(original, data, split, config):
 GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
 
 
-# Of the variants those that go another way through the loop; the others exchange what some row has, too.
-@pytest.mark.parametrize("name", [*METHODS, "rl-sequential", "salun-leak", "falw-rolling"])
+@pytest.mark.parametrize("name", ROWS)
 def test_contract(name, original, data, split, config):
     config = replace(config, **GENTLE.get(name, {"lr": 0.003}))
     model = unlearn(name, original, data, split, config)
