@@ -264,6 +264,8 @@ def test_defaults_of_the_callable():
     for n, options, chunk in ((560, {}, 512), (70, {}, 70), (7, {"rolling": 1}, 1)):  # 512 at a time, or all there are
         rolling = FaLW((X.repeat(n // 7, 1, 1, 1), Y.repeat(n // 7)), COUNTS, refresh="rolling", **options)
         assert [len(shown_by(rolling, model, 0)) for _ in range(10)] == [n, *[0] * 7, chunk, 0]
+    six = FaLW((X[:6], Y[:6]), COUNTS, refresh="rolling", rolling=4)  # of seven, every eighth step is the next one
+    assert [shown_by(six, model, 0) for _ in range(9)] == [ALL[:6], *[[]] * 7, [4, 5, 0, 1]]
     for options, std in (({}, 1e-3), ({"floor": 0.6}, 0.6), ({"floor": 0}, 0)):
         one_image = FaLW((X[:1], Y[:1]), COUNTS, **options)
         shown_by(one_image, model, 0)
