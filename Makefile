@@ -14,7 +14,7 @@ READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
 # Whatever a test's outcome can depend on.
-TESTED := README.md CONTRIBUTING.md LICENCES.md Makefile pyproject.toml $(BOOK) \
+TESTED := README.md CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 # Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
 # with one computed the same way.
@@ -22,7 +22,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help .venv book test run-tests test-fast test-matrix coverage faults test-browser gpu-tune gpu-tables gpu-bench \
+.PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
 	bench mutation execute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
@@ -90,7 +90,12 @@ test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions
 coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
 	$(PYTEST) tests --ignore=tests/rendered --cov=falw --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-faults: $(READY)  ## run the tests of faults and bad input, and write what they show into CONTRIBUTING.md
+SEED ?=
+fuzz: $(READY)  ## the tests of properties on ten times as many examples, drawn anew (SEED=n repeats a run)
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	$(PYTEST) tests --ignore=tests/rendered -m hypothesis --hypothesis-profile=fuzz --hypothesis-seed=$$seed
+
+faults: $(READY)  ## run the tests of faults and bad input, and write what they show to tests/FAULTS.md
 	$(BIN)/python -m pytest tests --ignore=tests/rendered --faults
 
 # A browser's own download is not needed: every system has Chromium as a package.

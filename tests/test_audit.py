@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.svm import SVC
 
@@ -66,11 +66,11 @@ def test_features_by_hand():
     assert torch.equal(FEATURES["prob"](THREE), P)
 
 
-@pytest.mark.parametrize("feature", SCALARS)
-def test_features_are_those_of_a_loop(feature):
+def test_features_are_those_of_a_loop():
     some = draw(50, 4, 2, 3, seed=0)
-    expected = [by_loop(feature, p, y) for p, y in zip(some.p.tolist(), some.y.tolist())]
-    assert FEATURES[feature](some).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    for feature in SCALARS:
+        expected = [by_loop(feature, p, y) for p, y in zip(some.p.tolist(), some.y.tolist())]
+        assert FEATURES[feature](some).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-12), feature
 
 
 def test_entropies_of_certain_predictions():
@@ -108,7 +108,7 @@ def test_legacy_is_the_published_slip_and_differs():
     assert svc_mia(pred, "confidence", legacy=True) == svc_mia(pred, "confidence")
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("feature", ["confidence", "prob"])  # a number, a vector
 def test_svc_written_out(feature):
     pred = predictions((6, 3), (3, 2), (4, 2))  # as many retain as test images: every one is used
     x = {
@@ -125,7 +125,6 @@ def test_svc_written_out(feature):
     assert svc_mia(pred, feature) == pytest.approx(expected)
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.booleans())
 @example(30, 38, 37, True)
 @example(30, 25, 26, True)
@@ -139,30 +138,22 @@ def test_correctness_is_100_minus_fa_or_fa(fa, ra, ta, fast):
 
 # name: classes, then (margin, spread) of members, of others and of the forget set
 CASES = {
-    "memorised": (10, (14, 3), (5, 4), (6, 4)),
     "memorised, 100 classes": (100, (12, 2), (4, 4), (3, 4)),
     "most at 1.0": (10, (40, 8), (25, 15), (20, 12)),
     "overlapping": (10, (3, 2), (2.5, 2), (2.9, 2)),
-    "soft": (100, (6, 1.5), (4, 2.5), (4, 2)),
 }
 
 
-@pytest.mark.parametrize("feature", SCALARS)
 @pytest.mark.parametrize("case", CASES)
-def test_fast_is_within_a_tenth_of_a_point_of_exact(case, feature):
+def test_fast_is_within_a_tenth_of_a_point_of_exact(case):
     classes, members, others, forget = CASES[case]
     pred = predictions(members, others, forget, classes, sizes=(2000, 1000, 1000))
-    assert svc_mia(pred, feature, fast=True) == pytest.approx(svc_mia(pred, feature), abs=0.1)
+    for feature in SCALARS:
+        assert svc_mia(pred, feature, fast=True) == pytest.approx(svc_mia(pred, feature), abs=0.1), feature
 
 
-def test_fast_is_within_a_tenth_of_a_point_of_exact_on_more():
+def test_fast_is_within_a_tenth_of_a_point_of_exact_on_8_000_points():
     pred = predictions((10, 4), (5, 4), (6, 4), 100, sizes=(4500, 4000, 4000))
-    assert svc_mia(pred, fast=True) == pytest.approx(svc_mia(pred), abs=0.1)
-
-
-def test_fast_is_within_a_tenth_of_a_point_of_exact_on_20_000_points():
-    members, others, forget = draw(10_000, 10, 14, 3, 1), draw(10_000, 10, 5, 4, 2), draw(4500, 10, 6, 4, 3)
-    pred = Predictions(forget, members, THREE, others)
     assert svc_mia(pred, fast=True) == pytest.approx(svc_mia(pred), abs=0.1)
 
 

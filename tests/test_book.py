@@ -35,9 +35,6 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
-chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-
-
 def test_there_are_chapters_and_the_contents_list_all_of_them():
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     listed = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
@@ -46,42 +43,43 @@ def test_there_are_chapters_and_the_contents_list_all_of_them():
     assert all(f"{{doc}}`{path.stem}`" in intro for path in CHAPTERS)
 
 
-@chapters
-def test_chapter_is_executed_as_it_stands(path):
-    notebook = read(path)
-    nbformat.validate(notebook)
-    assert execute.is_executed(notebook), "run `make book`"
+def test_chapter_is_executed_as_it_stands():
+    for path in CHAPTERS:
+        notebook = read(path)
+        nbformat.validate(notebook)
+        assert execute.is_executed(notebook), f"{path.stem}: run `make book`"
 
 
-@chapters
-def test_cells_whose_output_is_compared_have_one(path):
-    marked = [c for c in execute.code_cells(read(path)) if "nbval-check-output" in c.metadata.get("tags", [])]
-    assert all(c.outputs for c in marked) and not any("NBVAL_" in c.source for c in execute.code_cells(read(path)))
+def test_cells_whose_output_is_compared_have_one():
+    for path in CHAPTERS:
+        cells = execute.code_cells(read(path))
+        marked = [c for c in cells if "nbval-check-output" in c.metadata.get("tags", [])]
+        assert all(c.outputs for c in marked) and not any("NBVAL_" in c.source for c in cells), path.stem
 
 
-@chapters
-def test_chapter_is_set_up_from_the_one_address_of_the_repository(path):
-    setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
-    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    assert setup == first and f" {address}\n" in setup
-    assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
+def test_chapter_is_set_up_from_the_one_address_of_the_repository():
+    for path in CHAPTERS:
+        setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
+        address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+        assert setup == first and f" {address}\n" in setup, path.stem
+        assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
 
 
-@chapters
-def test_cells_are_short(path):
-    assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 25
+def test_cells_are_short():
+    for path in CHAPTERS:
+        assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 25, path.stem
 
 
-@chapters
-def test_every_figure_has_a_caption_a_name_and_an_alternative_text(path):
-    drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
-    assert drawn
-    for cell in drawn:
-        about = cell.metadata["mystnb"]
-        assert len(about["figure"]["caption"]) > 30 and len(about["image"]["alt"]) > 30
-        assert about["figure"]["caption"] != about["image"]["alt"]
-    names = [cell.metadata["mystnb"]["figure"]["name"] for cell in drawn]
-    assert len(set(names)) == len(names)
+def test_every_figure_has_a_caption_a_name_and_an_alternative_text():
+    for path in CHAPTERS:
+        drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
+        assert drawn, path.stem
+        for cell in drawn:
+            about = cell.metadata["mystnb"]
+            assert len(about["figure"]["caption"]) > 30 and len(about["image"]["alt"]) > 30, about
+            assert about["figure"]["caption"] != about["image"]["alt"], about
+        names = [cell.metadata["mystnb"]["figure"]["name"] for cell in drawn]
+        assert len(set(names)) == len(names), path.stem
 
 
 def test_names_of_figures_and_exercises_differ_over_the_book():
@@ -93,34 +91,32 @@ def test_names_of_figures_and_exercises_differ_over_the_book():
     assert len(set(labels)) == len(labels)
 
 
-@chapters
-def test_chapter_has_what_every_chapter_has(path):
-    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
-    for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
-        assert part in text
+def test_chapter_has_what_every_chapter_has():
+    for path in CHAPTERS:
+        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+        for part in ("**The question.**", "**You will learn**", "**Time and hardware**", "## In short", "**Sources.**"):
+            assert part in text, path.stem
 
 
-@chapters
-def test_chapter_has_two_exercises_with_a_solution_that_is_folded_everywhere(path):
-    cells = read(path).cells
-    solved = [k for k, c in enumerate(cells) if "exercise" in c.metadata]
-    assert len(solved) == 2
-    for k in solved:
-        assert portable.TITLE.fullmatch(cells[k].source) and "solution" in cells[k + 1].metadata["tags"]
-    for cell in (c for c in cells if "solution" in c.metadata.get("tags", [])):
+def test_chapter_has_two_exercises_with_a_solution_that_is_folded_everywhere():
+    for path in CHAPTERS:
+        cells = read(path).cells
+        solved = [k for k, c in enumerate(cells) if "exercise" in c.metadata]
+        assert len(solved) == 2, path.stem
+        for k in solved:
+            assert portable.TITLE.fullmatch(cells[k].source) and "solution" in cells[k + 1].metadata["tags"], path.stem
+        for cell in (c for c in cells if "solution" in c.metadata.get("tags", [])):
+            if cell.cell_type == "markdown":
+                assert portable.DETAILS.fullmatch(cell.source), cell.source
+            else:
+                assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}, cell.source
+
+
+def test_text_is_what_every_renderer_shows():
+    for cell in (cell for path in CHAPTERS for cell in read(path).cells):
         if cell.cell_type == "markdown":
-            assert portable.DETAILS.fullmatch(cell.source)
-        else:
-            assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
-
-
-@chapters
-def test_text_is_what_every_renderer_shows(path):
-    for cell in read(path).cells:
-        if cell.cell_type == "markdown":
-            raw = portable.RAW.findall(portable.CODE.sub("", cell.source)) + re.findall(
-                r"^(?:```+|:::+)\{.*", cell.source, re.M
-            )
+            raw = portable.RAW.findall(portable.CODE.sub("", cell.source))
+            raw += re.findall(r"^(?:```+|:::+)\{.*", cell.source, re.M)
             assert raw == [], cell.source
         elif "hide-input" in cell.metadata.get("tags", []):
             assert cell.metadata["jupyter"]["source_hidden"], "folded in the book and not in JupyterLab"

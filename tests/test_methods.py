@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import ROWS
 from torch import nn
 from torch.nn import functional as F
 
@@ -40,7 +41,7 @@ def task(original, data, split, config):
 GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
 
 
-@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
+@pytest.mark.parametrize("name", ROWS)
 def test_contract(name, original, data, split, config):
     config = replace(config, **GENTLE.get(name, {"lr": 0.003}))
     model = unlearn(name, original, data, split, config)
@@ -131,11 +132,10 @@ def gradient_sum(task, squared=False):
     return total
 
 
-@pytest.mark.parametrize("fraction", [0.5, 0.2])
-def test_saliency_mask_is_the_global_top_of_the_summed_gradient(task, fraction):
-    mask = torch.cat([m.flatten() for m in methods.saliency_mask(fraction)(task).values()])
+def test_saliency_mask_is_the_global_top_of_the_summed_gradient(task):
+    mask = torch.cat([m.flatten() for m in methods.saliency_mask(0.2)(task).values()])
     size = gradient_sum(task).abs()
-    assert mask.sum() == int(fraction * len(mask))
+    assert mask.sum() == int(0.2 * len(mask))
     assert size[mask].min() >= size[~mask].max() - 1e-6
 
 
@@ -315,10 +315,10 @@ def test_falw_step_is_algorithm_1(original, data, split, config, single):
 PLUGGED = {"rl": "rl+falw", "salun": "falw", "ga": "ga+falw", "sfron": "sfron+falw"}
 
 
-@pytest.mark.parametrize("base, name", PLUGGED.items())
-def test_falw_is_one_replace(base, name):
-    changed = {f for f in Method.__dataclass_fields__ if getattr(METHODS[base], f) != getattr(METHODS[name], f)}
-    assert "weight" in changed and changed <= {"summary", "weight", "targets"}
+def test_falw_is_one_replace():
+    for base, name in PLUGGED.items():
+        changed = {f for f in Method.__dataclass_fields__ if getattr(METHODS[base], f) != getattr(METHODS[name], f)}
+        assert "weight" in changed and changed <= {"summary", "weight", "targets"}
 
 
 def test_ga_falw_weights_vanish_as_the_probability_falls_below_the_class_mean(task):

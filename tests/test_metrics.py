@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
@@ -48,7 +48,6 @@ def test_scores_by_hand():
     assert score(pred._replace(retain=part(3, 2))) == pytest.approx(Scores(fa=75, ra=60, ta=60, mia=75))
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
 @example(30, 38, 25)
 @example(30, 25, 38)
@@ -57,7 +56,7 @@ def test_mia_is_the_support_vector_machine_on_correctness(fa, ra, ta):
         ra = ta + 1 if ta < 40 else 39
     pred = Predictions(part(fa, 40 - fa), part(ra, 40 - ra), THREE, part(ta, 40 - ta))
     feature = {name: p.correct.double().numpy()[:, None] for name, p in pred._asdict().items()}
-    svm = SVC(C=3, gamma="auto", kernel="rbf")
+    svm = SVC(C=3, gamma="auto", kernel="rbf")  # decides +1 or -1 for any two counts: nothing is near
     svm.fit(np.concatenate([feature["retain"], feature["test"]]), np.repeat([1, 0], 40))
     assert score(pred).mia == pytest.approx(100 * (1 - svm.predict(feature["forget"]).mean()))
 
@@ -110,7 +109,7 @@ def test_divergences_are_scipys():
 
 def test_divergences_of_certain_predictions():
     yes, no = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    assert metrics.js_divergence(yes, yes).item() == 0
+    assert metrics.js_divergence(yes, yes).item() == pytest.approx(0, abs=1e-12)
     assert metrics.js_divergence(yes, no).item() == pytest.approx(math.log(2), rel=1e-9)
     assert metrics.js_divergence(1.000001 * yes, 1.000001 * no).item() == math.log(2)  # rows that sum to a little more
     assert metrics.kl_divergence(yes, no).item() == pytest.approx(12 * math.log(10))  # the floor, 1e-12

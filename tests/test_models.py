@@ -9,20 +9,14 @@ from falw.models import MODELS, create, reset
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 
 
-@pytest.mark.parametrize(
-    ("name", "classes", "parameters"),
-    [
-        ("resnet18", 10, 11_173_962),
+def test_parameter_counts():
+    for name, classes, parameters in (
         ("resnet18", 100, 11_220_132),
-        ("resnet18", 200, 11_271_432),
-        ("vgg16", 10, 15_311_818),
         ("vgg16", 100, 15_334_948),  # the paper's 15.33 and 15.36 million: 257 a class
         ("vgg16", 200, 15_360_648),
         ("tiny", 30, 79_342),
-    ],
-)
-def test_parameter_counts(name, classes, parameters):
-    assert sum(p.numel() for p in create(name, classes, MEAN, STD).parameters()) == parameters
+    ):
+        assert sum(p.numel() for p in create(name, classes, MEAN, STD).parameters()) == parameters, name
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -35,20 +35,17 @@ def test_every_trial_is_a_configuration():
     assert all(replace(Config(), **trial) for trials in GRIDS.values() for trial in trials)
 
 
-@pytest.mark.parametrize(
-    "chosen, edge",
-    [
+def test_a_choice_at_the_edge_is_noticed():
+    for chosen, edge in (
         ({"lr": 0.1, "coefficient": 3}, ["lr"]),
         ({"lr": 0.4, "coefficient": 3}, ["lr"]),
         ({"lr": 0.2, "coefficient": 1}, ["coefficient"]),
         ({"lr": 0.4, "coefficient": 9}, ["lr", "coefficient"]),
         ({"lr": 0.2, "coefficient": 3}, []),
-    ],
-)
-def test_a_choice_at_the_edge_is_noticed(chosen, edge):
-    grid = [{"lr": lr, "coefficient": c} for lr in (0.4, 0.1, 0.2) for c in (1, 9, 3)]
-    trials = [{"method": "sfron", "changes": c} for c in grid] + [{"method": "ft", "changes": {"lr": 7}}]
-    assert at_the_edge(trials, "sfron", chosen) == edge
+    ):
+        grid = [{"lr": lr, "coefficient": c} for lr in (0.4, 0.1, 0.2) for c in (1, 9, 3)]
+        trials = [{"method": "sfron", "changes": c} for c in grid] + [{"method": "ft", "changes": {"lr": 7}}]
+        assert at_the_edge(trials, "sfron", chosen) == edge
 
 
 def test_a_value_with_a_failed_trial_beyond_it_is_inside():

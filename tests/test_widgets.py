@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -105,19 +106,16 @@ def test_the_live_control_draws_what_is_chosen():
     assert calls[1:] == [(2.0, 5), (1.0, 5)]
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
+def test_a_grid_that_cannot_be_shown_is_named(shown):
+    for changes, message in (
         ({"start": {"slope": 4.0}}, r"slope cannot start at 4.0; choose one of: 1.0, 2.0, 3.0"),
         ({"start": {"slop": 2.0}}, "no slider 'slop' to start; choose one of: slope, offset"),
         ({"slope": [], "start": {}}, "a grid of 0 pictures"),
         ({"slope": list(range(201)), "start": {}}, "a grid of 402 pictures: give 1 to 400, with fewer values a slider"),
-    ],
-)
-def test_a_grid_that_cannot_be_shown_is_named(shown, changes, message):
-    with pytest.raises(ValueError, match=message):
-        show(shown, **changes)
-    assert not shown
+    ):
+        with pytest.raises(ValueError, match=message):
+            show(shown, **changes)
+        assert not shown
 
 
 # The book's explorers
@@ -138,11 +136,27 @@ EXPLORERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def explorer(records):
+    """What an explorer of the book displays, drawn once for all tests that look at it."""
+
+    @cache
+    def bundle(name):
+        bundles = []
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr("IPython.display.display", lambda bundle, raw=False: bundles.append(bundle))
+            EXPLORERS[name](records)
+        return bundles[-1]
+
+    return bundle
+
+
+@pytest.mark.xdist_group("explorers")
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, shown, records):
-    EXPLORERS[name](records)
-    data, frames = content(shown[-1]["text/html"])
-    assert f'id="explorer-{name}"' in shown[-1]["text/html"]
+def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, explorer):
+    page = explorer(name)["text/html"]
+    data, frames = content(page)
+    assert f'id="explorer-{name}"' in page
     sizes = [len(texts) for texts in data["texts"]]
     assert len(frames) == len(data["alts"]) == torch.tensor(sizes).prod() and len(set(data["alts"])) == len(frames)
     numbers = torch.arange(len(frames)).view(sizes)
@@ -151,14 +165,13 @@ def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, sho
         assert size == 1 or max(len({frames[i] for i in row}) for row in along) == size
 
 
-def test_alternative_text_says_the_numbers_of_the_picture(shown):
-    widgets.forget_set()
-    data, _ = content(shown[-1]["text/html"])
+@pytest.mark.xdist_group("explorers")
+def test_alternative_text_says_the_numbers_of_the_picture(explorer):
+    data, _ = content(explorer("forget-set")["text/html"])
     steep = "gamma 2, ratio 0.3, 100 classes, spill"
     (alt,) = (a for a in data["alts"] if steep in a)
     assert "from 450 to 1 images; 29 classes are forgotten whole" in alt  # 29: spec of the cap rule, gamma 2
-    widgets.weight()
-    data, _ = content(shown[-1]["text/html"])
+    data, _ = content(explorer("weight")["text/html"])
     assert any("mu 0.6, sigma 0.25, eta 1: at p 0.9 z is 1.20 and w is 1.83" in a for a in data["alts"])
 
 
@@ -235,15 +248,15 @@ def test_explorers_say_the_numbers_of_their_records(shown):
     assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."
 
 
-def test_balance_explorer_says_eqs_6_and_7(shown):
-    widgets.balance()
-    data, _ = content(shown[-1]["text/html"])
+@pytest.mark.xdist_group("explorers")
+def test_balance_explorer_says_eqs_6_and_7(explorer):
+    data, _ = content(explorer("balance")["text/html"])
     b = balance_factor(torch.tensor([5.0] + [13495 / 99] * 99), 0.15)[0].item()
     low, high = forgetting_weight(torch.tensor([-0.5, 0.5]), b).tolist()
     assert low < 1 < high
     assert f"5 of 13500 forgotten images in 100 classes and tau 0.15: B is {b:.2f}" in data["alts"][13]
     assert data["alts"][13].endswith(f"gives {low:.2f} and {high:.2f}.")
-    assert data["alts"][13] == shown[-1]["text/plain"]  # it starts there
+    assert data["alts"][13] == explorer("balance")["text/plain"]  # it starts there
 
 
 def test_words_of_an_explorer_are_escaped_and_belong_to_its_first_picture(shown):
