@@ -50,7 +50,8 @@ class Setting:
     """What is forgotten, from what, by which network. None takes the data set's own value.
 
     split_mismatch: the Original was trained on the D_f and D_r of another seed's split, so that part of what is to be
-    forgotten was never seen. The public code that the paper builds on did so; here it is an option.
+    forgotten was never seen. The CIFAR loaders of the public code that the paper builds on do so, that of Tiny-ImageNet
+    holds nothing out and cannot; here it is an option for any data set.
     """
 
     dataset: str = "textures"

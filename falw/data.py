@@ -354,7 +354,8 @@ def _unreadable(error: OSError) -> FileNotFoundError:
 def _load_tiny_imagenet(ask: Ask) -> Dataset:
     """The official folder. What its text files name has to lie in the folder itself.
 
-    Departure: the test set is all 10,000 labelled val images; the paper's loader loses all but 4,999.
+    Departure: the test set is all 10,000 labelled val images. SalUn's public loader keeps 4,999 of them (half, less one
+    by a slip). That the paper used it is inferred: its TA values are multiples of 1/4,999.
     """
     root = ask.root or Path()
     base = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root

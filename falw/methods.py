@@ -84,7 +84,8 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
     """A class drawn uniformly for each image: once, and never its own, as Algorithm 1 says.
 
     Departure: with `redraw` the class is drawn again every epoch and with `may_be_own` from all classes, which is what
-    the public code of RL and SalUn does. A redrawn label is an average over classes; a fixed one gets memorised.
+    SalUn's public code of RL and SalUn does; SFRon's repository draws once and never the own, which is `rl-fixed`. A
+    redrawn label is an average over classes; a fixed one gets memorised.
     """
 
     def build(task: Task) -> Target:
@@ -144,7 +145,11 @@ def widen_head(model: nn.Module, seed: int) -> None:
 
 
 def narrow_head(model: nn.Module) -> None:
-    """Take the last output of `model.head` away again."""
+    """Take the last output of `model.head` away again.
+
+    Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
+    as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
+    """
     old = model.head
     new = nn.Linear(old.in_features, old.out_features - 1).to(old.weight)
     with torch.no_grad():
@@ -307,7 +312,11 @@ def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> C
 
     Departure: that code, kept as the default, rescales the first image's gradient where every new one is needed, so k
     is v plus a multiple of one gradient. `exact` is the recursion as it was meant; it stores `samples` vectors as long
-    as the network and is refused above 200. Images are drawn with the seed, not in storage order (which is by class).
+    as the network and is refused above 200.
+
+    Departure: ours reads `samples` single images, drawn with the seed; the public code reads two more, 1,002, as it
+    counts from 0 and stops after the first number above 1,000, and takes them in storage order, which is mixed for
+    CIFAR and by class for Tiny-ImageNet. Both divide by `samples`, also where fewer images are retained.
     """
     if exact and samples > 200:
         raise ValueError(f"exact influence with {samples} samples stores as many gradients; choose 200 or fewer")

@@ -10,10 +10,11 @@ from dataclasses import asdict
 
 import pytest
 
-from falw import report
+from falw import paper, report
 from falw.bench import FLOOR_SEED, Setting
 from falw.methods import METHODS
 from falw.report import COLUMNS, describe, grid, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
+from falw.split import power_law_counts
 from falw.train import Config
 
 
@@ -368,3 +369,18 @@ def test_what_markdown_would_split_stays_in_its_cell():
         *[whole, [":--", "--:", "--:", "--:", "--:"], whole[::-1]],
         ["–", "1.00", "2", "", "x"],
     ]
+
+
+# What `split.groups` and the page of ambiguities say of the paper's Table 3
+
+
+def test_thirds_fit_three_rows_of_table_3_and_not_the_fourth():
+    found = {}
+    for row in paper.ablation():
+        counts = power_law_counts(13_500, [450] * 100, row["gamma"]).tolist()  # 30 % of 45,000 images
+        parts = {"head": counts[:33], "mid": counts[33:67], "tail": counts[67:]}
+        weighted = sum(row[group] * sum(part) for group, part in parts.items()) / sum(counts)
+        found[row["gamma"], row["balance_factor"]] = row["all"], weighted
+    printed, wrong = found.pop((1.5, False))
+    assert (printed, wrong) == (0.18, pytest.approx(-0.165, abs=0.005))
+    assert len(found) == 3 and all(abs(weighted - printed) < 0.07 for printed, weighted in found.values())
