@@ -286,7 +286,7 @@ def test_chapter_9_which_scores_move():
 # The verdict
 
 
-def counts(data_set, source):
+def how_many(data_set, source):
     judged = verdict.judge(read_records(ROOT / "results" / "cpu" / data_set))
     words = [e.verdict() for claim, evidence in judged if claim.source == source for e in evidence]
     return tuple(words.count(word) for word in (verdict.HOLDS, verdict.FAILS, OPEN))
@@ -312,7 +312,7 @@ def test_verdict_the_lead_of_falw_in_the_paper():
     ],
 )
 def test_verdict_how_often_falw_improves_and_is_lowest(data_set, improves, lowest):
-    assert counts(data_set, "Table 7") == improves and counts(data_set, "Tables 1, 2, 4 to 6") == lowest
+    assert how_many(data_set, "Table 7") == improves and how_many(data_set, "Tables 1, 2, 4 to 6") == lowest
 
 
 def test_verdict_the_bases_of_labels_in_eight_quantities_a_real_set():
