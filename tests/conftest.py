@@ -2,13 +2,11 @@
 
 import json
 import multiprocessing
-import os
 import platform
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from falw.files import load_tensors
 from falw.models import create
 from falw.split import long_tailed_split
 from falw.train import Config, train_original
-
-torch.set_num_threads(1)
 
 
 def blobs(classes=6, train=30, test=20, size=8, noise=0.35, seed=0) -> Dataset:
@@ -89,9 +85,27 @@ forks.set_forkserver_preload(["falw.bench", "falw.__main__", "torch._dynamo", "s
 
 
 def started(function, *args):
-    process = forks.Process(target=function, args=args)
+    process = forks.Process(target=function, args=args, daemon=True)  # it ends with the tests, should it hang
     process.start()
     return process
+
+
+def answer(function, *args):
+    """What a function, called in a process of its own, sends to the end of a pipe that is its last argument."""
+    ours, theirs = forks.Pipe()
+    process = started(function, *args, theirs)
+    theirs.close()  # the only other end is then that of the process: if it dies, there is an EOFError
+    found = ours.recv()
+    process.join()
+    return found
+
+
+def wait_until(true, seconds=300):
+    """Wait for what must happen; the time is for what never does, and no machine is as slow as that."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)
 
 
 # The table of faults in CONTRIBUTING.md: a row for each test marked `fault(tried, outcome)`, written where all passed.

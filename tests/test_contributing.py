@@ -22,7 +22,6 @@ def test_the_table_of_faults_is_the_one_that_the_tests_write():
         cwd=CONTRIBUTING.parent,
         capture_output=True,
         text=True,
-        timeout=300,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
     )
     assert run.returncode == 0, run.stdout[-2000:]
