@@ -16,10 +16,7 @@ BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) 
 # Whatever a test's outcome can depend on.
 TESTED := README.md CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
-# Two processes run side by side on two cores, so each takes one thread; and a number that a notebook stored is compared
-# with one computed the same way.
 JOBS ?= 2
-export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
@@ -72,7 +69,7 @@ test: .venv/tested  ## set up, run pytest, and nbval on every notebook (FORCE=1:
 
 run-tests:
 	$(PYTEST) tests --ignore=tests/rendered
-	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider --dist loadfile $(NOTEBOOKS)
+	$(PYTEST) --nbval-lax -p no:cacheprovider --dist loadfile $(NOTEBOOKS)
 
 test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered

@@ -190,17 +190,13 @@ def slots(resources: dict[str, float], gpus_per_cell: float = 0.0) -> int:
 
 
 class Slot:
-    """An actor: runs one cell at a time in a folder of its own."""
+    """An actor: runs one cell at a time, in a folder that is gone when the cell is."""
 
     def __init__(self, work: Callable[..., Any]):
         for left in Path(tempfile.gettempdir()).glob("falw-slot-*-*"):  # by an actor that was killed
             if not Path("/proc", left.name.split("-")[2]).exists() and Path("/proc").exists():
                 shutil.rmtree(left, ignore_errors=True)
-        self.work, self.folder = work, Path(tempfile.mkdtemp(prefix=f"falw-slot-{os.getpid()}-"))
-
-    def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.work = work
 
     def ready(self) -> None:
         """Answers once the actor runs, or runs again."""
@@ -209,16 +205,14 @@ class Slot:
         """What the cell leaves. `parent` holds a reference to the file it starts from, or nothing if it makes it."""
         import ray
 
-        start = self.folder / parent_file(cell)
-        if parent and not start.exists():
-            start.write_bytes(ray.get(parent[0]))
-        self.work(cell, out=self.folder)
-        left = [path for path in self.folder.iterdir() if path.stem == cell.key or (path == start and not parent)]
-        files = {path.name: path.read_bytes() for path in left}
-        for path in left:
-            if path != start:
-                path.unlink()
-        return files
+        with tempfile.TemporaryDirectory(prefix=f"falw-slot-{os.getpid()}-") as name:
+            folder = Path(name)
+            start = folder / parent_file(cell)
+            if parent:
+                start.write_bytes(ray.get(parent[0]))
+            self.work(cell, out=folder)
+            left = [path for path in folder.iterdir() if path.stem == cell.key or (path == start and not parent)]
+            return {path.name: path.read_bytes() for path in left}
 
 
 def parent_file(cell: Any) -> str:
@@ -294,9 +288,8 @@ class Pool:
         return [self.parents[cell.parent]] if cell.parent in self.parents else []
 
     def close(self) -> None:
-        """End the actors; one that is not there now gets no time to clean up."""
+        """End the actors, whatever they are at."""
         import ray
 
-        ray.wait([actor.close.remote() for actor in self.actors], num_returns=len(self.actors), timeout=2)
         for actor in self.actors:
             ray.kill(actor)

@@ -3,13 +3,11 @@
 import ast
 import json
 import multiprocessing
-import os
 import platform
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes side by side on two cores
 
 import hypothesis
 import numpy as np
@@ -22,8 +20,6 @@ from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
 from falw.train import Config, train_original
-
-torch.set_num_threads(1)
 
 # The same examples at every run; `make fuzz` takes ten times as many and draws them anew.
 FIXED = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -102,9 +98,27 @@ forks.set_forkserver_preload(["falw.bench", "falw.__main__", "torch._dynamo", "s
 
 
 def started(function, *args):
-    process = forks.Process(target=function, args=args)
+    process = forks.Process(target=function, args=args, daemon=True)  # it ends with the tests, should it hang
     process.start()
     return process
+
+
+def answer(function, *args):
+    """What a function, called in a process of its own, sends to the end of a pipe that is its last argument."""
+    ours, theirs = forks.Pipe()
+    process = started(function, *args, theirs)
+    theirs.close()  # the only other end is then that of the process: if it dies, there is an EOFError
+    found = ours.recv()
+    process.join()
+    return found
+
+
+def wait_until(true, seconds=300):
+    """Wait for what must happen; the time is for what never does, and no machine is as slow as that."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)
 
 
 FAULTS, MATRIX = (Path(__file__).resolve().parent / name for name in ("FAULTS.md", "MATRIX.md"))

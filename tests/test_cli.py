@@ -32,7 +32,7 @@ ROWS = ["retrain", "noise floor", "original", "ft", "rl"]
 
 def in_a_process(*args):
     command = [sys.executable, "-m", "falw", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "80"})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import content, forks, started
+from conftest import answer, content
 
 from falw.__main__ import main
 
@@ -41,11 +41,7 @@ def command(before, args, end):
 
 def falw(*args, before=int):
     """The status of a command and the lines that it says, those of the bar aside."""
-    ours, theirs = forks.Pipe()
-    process = started(command, before, args, theirs)
-    assert ours.poll(120)
-    status, said = ours.recv()
-    process.join()
+    status, said = answer(command, before, args)
     lines = [line.rsplit("\r", 1)[-1].strip() for line in said.split("\n")]
     return status, [line for line in lines if line and "gone" not in line]
 
@@ -114,10 +110,9 @@ def test_a_folder_that_cannot_be_read_is_said_in_one_line(tmp_path):
 def test_no_home_is_needed(whole, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "falw", *RUN, "--out", tmp_path],
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "OMP_NUM_THREADS": "1"},
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
-        timeout=200,
     )
     assert run.returncode == 0 and "Traceback" not in run.stderr
     assert content(tmp_path) == content(whole)

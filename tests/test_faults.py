@@ -2,18 +2,19 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import random
 import signal
-import time
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import content, forks, started
+from conftest import answer, content, forks, started, wait_until
 from filelock import FileLock
 
 from falw import bench, files
@@ -36,17 +37,27 @@ CELLS += [  # long enough for two checkpoints each
 HERE = functools.partial(run_cells, device="cpu", jobs=1)
 
 
+def kill_at(number, cells, folder, end=None):
+    """Run cells and die at the call of a function of that number; if there is none, send how many calls there were."""
+    calls = itertools.count()
+
+    def at_event(frame, event, arg):
+        if event in ("call", "c_call") and next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(at_event)
+    HERE(cells, folder)
+    sys.setprofile(None)
+    if end:
+        end.send(next(calls))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What an uninterrupted run leaves, and the seconds until its first record and its end."""
+    """What an uninterrupted run leaves, and how many functions it calls."""
     folder = tmp_path_factory.mktemp("whole")
-    started(time.time).join()  # the server imports now
-    start = time.time()
-    process = started(HERE, CELLS, folder)
-    process.join()
-    assert process.exitcode == 0
-    written = sorted(path.stat().st_mtime for path in folder.glob("*.json"))
-    return content(folder), (written[0] - start, written[-1] - start)
+    calls = answer(kill_at, None, CELLS, folder)
+    return content(folder), calls
 
 
 # Killed at a random moment
@@ -58,25 +69,21 @@ def whole(tmp_path_factory):
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, seed, tmp_path):
-    expected, (first, last) = whole
+    expected, calls = whole
     draw, kills, stopped_at = random.Random(seed), 0, set()
     folder = tmp_path / "0"
-    for turn in range(60):
-        process = started(HERE, CELLS, folder)
-        process.join(draw.uniform(first / 2, first + last / 4))
-        if process.is_alive():
-            process.kill()
+    while kills < 15:
+        process = started(kill_at, draw.randrange(calls // 50, calls // 4), CELLS, folder)
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
             kills += 1
             stopped_at.add(len(list(folder.glob("*.json"))))
-        process.join()
-        if kills == 15:
-            break
-        if len(list(folder.glob("*.json"))) == len(CELLS):  # and from the start once more
+        else:  # it came to the end, so from the start once more
             assert content(folder) == expected
-            folder = tmp_path / str(turn + 1)
+            folder = tmp_path / str(kills)
     HERE(CELLS, folder)
     assert content(folder) == expected
-    assert kills == 15 and len(stopped_at) > 3, "the kills came at different places"
+    assert len(stopped_at) > 3, "the kills came at different places"
 
 
 # Killed at a chosen moment
@@ -118,7 +125,7 @@ MOMENTS = {
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tmp_path):
     process = started(moment, CELLS, tmp_path)
-    process.join(60)
+    process.join()
     assert process.exitcode == -signal.SIGKILL
     for path in tmp_path.glob("*.json"):  # what is there is whole
         assert json.loads(path.read_text())["key"] == path.stem
@@ -304,13 +311,15 @@ def test_what_a_process_left_that_died_after_its_work_is_swept_away(kind, tmp_pa
 # Two processes on one folder
 
 
-def count_and_run(log, cells, folder):
-    """Run cells and append to the log what is computed."""
+def count_and_run(log, barrier, cells, folder):
+    """Run cells and append to the log what is computed; go on with the first when the other process is at one too."""
+    meet = functools.cache(barrier.wait)
 
     def counted(cell, *args, compute=bench._compute):
+        meet(300)
         record = compute(cell, *args)  # raises Timeout while another process trains the Original
         with open(log, "a") as f:
-            f.write(f"{cell.key} {os.getpid()}\n")
+            f.write(f"{cell.key}\n")
         return record
 
     bench._compute = counted
@@ -322,15 +331,25 @@ def count_and_run(log, cells, folder):
     "each cell is computed once, both finish and agree",
 )
 def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
-    folder, log = tmp_path / "out", tmp_path / "log"
-    both = [started(count_and_run, log, CELLS, folder) for _ in range(2)]
+    folder, log, barrier = tmp_path / "out", tmp_path / "log", forks.Barrier(2)
+    both = [started(count_and_run, log, barrier, CELLS, folder) for _ in range(2)]
     for process in both:
-        process.join(120)
-        assert process.exitcode == 0
-    computed = [line.split() for line in log.read_text().splitlines()]
-    assert Counter(key for key, _ in computed) == {cell.key: 1 for cell in CELLS}
-    assert {pid for _, pid in computed} == {str(process.pid) for process in both}
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]  # so they met: both were at a cell at once
+    assert Counter(log.read_text().split()) == {cell.key: 1 for cell in CELLS}
     assert content(folder) == whole[0]
+
+
+def tell_and_run(waits, cells, folder):
+    """Run cells and say so before waiting for the lock of one."""
+
+    def alone(path, wait=True, alone=bench.alone):
+        if wait and path.suffix == ".json":
+            waits.set()
+        return alone(path, wait)
+
+    bench.alone = alone
+    HERE(cells, folder)
 
 
 @pytest.mark.fault(
@@ -338,23 +357,19 @@ def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
     "the others come first, then it is waited for",
 )
 def test_a_cell_that_another_process_is_at_is_waited_for_last(tmp_path):
-    cells, lock = CELLS[:4], tmp_path / f".{CELLS[3].key}.json.lock"
+    cells, lock, waits = CELLS[:4], tmp_path / f".{CELLS[3].key}.json.lock", forks.Event()
     with FileLock(lock):
-        process = started(HERE, cells, tmp_path)
-        end = time.time() + 60
-        while len(list(tmp_path.glob("*.json"))) < 3:
-            assert time.time() < end
-            time.sleep(0.05)
-        time.sleep(0.3)
-        assert process.is_alive() and not (tmp_path / f"{cells[3].key}.json").exists()
-    process.join(60)
+        process = started(tell_and_run, waits, cells, tmp_path)
+        wait_until(waits.is_set)
+        assert {path.stem for path in tmp_path.glob("*.json")} == {cell.key for cell in cells[:3]}
+    process.join()
     assert process.exitcode == 0 and (tmp_path / f"{cells[3].key}.json").exists() and not lock.exists()
 
 
 def hold_for_ever(lock, held):
     with FileLock(lock):
         held.set()
-        time.sleep(600)
+        signal.pause()
 
 
 @pytest.mark.fault(
@@ -364,7 +379,7 @@ def hold_for_ever(lock, held):
 def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
     lock, held = tmp_path / f".{CELLS[0].key}.json.lock", forks.Event()
     process = started(hold_for_ever, lock, held)
-    assert held.wait(60)
+    wait_until(held.is_set)
     process.kill()
     process.join()
     assert lock.exists()

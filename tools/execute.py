@@ -63,9 +63,9 @@ def execute(path: Path) -> None:
     """Run a notebook from the top in its own folder and replace it by the executed one, whole or not at all."""
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
-    # The kernel takes its thread counts from the Makefile, as the tests' kernels do.
     resources = {"metadata": {"path": path.parent}}
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the tests' kernels have it: see conftest.py
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
         if cell.cell_type == "code":
