@@ -40,7 +40,8 @@ class Config:
     lr is multiplied by `schedule`: "step" divides it by 10 at each of `milestones` (epochs), "cosine" takes it to 0,
     "one-cycle" climbs for the first fifth and then falls to 0 along a cosine. crop is the padding in pixels of the
     random crop (0 for none). precision: "auto", "float32", "bfloat16" or "float16". coefficient: a method's own number
-    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row.
+    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row. Raises ValueError for what nothing can
+    have and what would change nothing: milestones past the end or under another schedule, nesterov without momentum.
     """
 
     epochs: int = 10

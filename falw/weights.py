@@ -171,8 +171,8 @@ class FaLW:
     images every 8 steps and takes the statistics over the latest probability of each. dist: "normal" (Eq. 7) or "beta"
     (Eq. 13). A probability of NaN, of the batch or of an unseen image, gives weights of NaN, and so does the loss: a
     model that has diverged is not weighted as if it had not. Raises ValueError for another refresh or dist, an empty
-    validation set, labels outside `counts`, a tau, eta, floor or `rolling` that is out of range, and for a weight that
-    is asked for before the first `update`.
+    validation set, labels outside `counts`, a tau, eta, floor or `rolling` that is out of range, an eta or floor under
+    "beta", which reads neither, and for a weight that is asked for before the first `update`.
 
     Departure: the paper does not say in which mode the statistics are taken. Here it is eval mode without
     augmentation, and the model's mode is restored, so unseen data never enter the batch-norm averages. p_true of the

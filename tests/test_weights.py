@@ -356,3 +356,9 @@ def test_a_number_as_balance_has_to_be_above_0(balance):
         forgetting_weight(doubles(0.5), balance)
     with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
         beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
+
+
+@pytest.mark.parametrize("own", [{"eta": 0.5}, {"floor": 0.01}])
+def test_what_the_beta_weight_does_not_read_is_refused(own):
+    with pytest.raises(ValueError, match=r"^eta .* and floor .* change nothing under dist 'beta': leave them out$"):
+        FaLW((X, Y), COUNTS, dist="beta", **own)
