@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import platform
-import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -98,14 +97,6 @@ def answer(function, *args):
     found = ours.recv()
     process.join()
     return found
-
-
-def wait_until(true, seconds=300):
-    """Wait for what must happen; the time is for what never does, and no machine is as slow as that."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.02)
 
 
 # The table of faults in CONTRIBUTING.md: a row for each test marked `fault(tried, outcome)`, written where all passed.

@@ -29,6 +29,7 @@ def visit(browser):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline, **options
         )
+        context.set_default_timeout(300_000)  # for what never comes; the browser's own 30 s may pass on a busy machine
         contexts.append(context)
         page = context.new_page()
         page.trouble = []

@@ -7,6 +7,7 @@ import sys
 import nbformat
 import pytest
 from built import ROOT
+from waiting import wait_until
 
 START = f"""
 import torch
@@ -39,26 +40,33 @@ def lab(tmp_path):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={tmp_path}"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    for line in server.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-            break
-    yield f"{found.group(0)}lab/tree/n.ipynb?token=secret"
-    server.terminate()
-    server.communicate(timeout=60)
+    log = tmp_path / "log"
+    with open(log, "w") as said, subprocess.Popen(command, stderr=said, cwd=tmp_path) as server:
+        try:
+            wait_until(lambda: address(log) or server.poll() is not None)
+            assert address(log), log.read_text()
+            yield f"{address(log)}lab/tree/n.ipynb?token=secret"
+        finally:
+            server.terminate()
+
+
+def address(log):
+    """Where a JupyterLab says that it is, once it has said so."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
+    return found and found.group(0)
 
 
 def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
     page = visit(lab, offline=False)
-    page.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
-    page.get_by_text("(ipykernel) | Idle").wait_for(timeout=60_000)  # a cell run before that is dropped
+    page.wait_for_selector(".jp-Notebook .cm-content")
+    page.get_by_text("(ipykernel) | Idle").wait_for()  # a cell run before that is dropped
     page.locator(".jp-Notebook .cm-content").first.click()
     for _ in range(len(EXPLORERS) + 1):
         page.keyboard.press("Shift+Enter")
     for k, source in enumerate(EXPLORERS, start=1):
         cell = page.locator(".jp-Notebook .jp-CodeCell").nth(k)
         picture, said = cell.locator("img").first, cell.locator(".widget-readout").first
-        picture.wait_for(timeout=180_000)
+        picture.wait_for()
         picture.scroll_into_view_if_needed()
         before, text = picture.get_attribute("src"), said.inner_text()
         cell.locator(".noUi-handle").first.focus()
@@ -69,6 +77,5 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
                 return image && image.src !== old;
             }""",
             arg=[k, before],
-            timeout=60_000,
         )
         assert said.inner_text() != text, source
