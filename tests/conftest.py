@@ -4,7 +4,6 @@ import ast
 import json
 import multiprocessing
 import platform
-import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -111,14 +110,6 @@ def answer(function, *args):
     found = ours.recv()
     process.join()
     return found
-
-
-def wait_until(true, seconds=300):
-    """Wait for what must happen; the time is for what never does, and no machine is as slow as that."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.02)
 
 
 FAULTS, MATRIX = (Path(__file__).resolve().parent / name for name in ("FAULTS.md", "MATRIX.md"))

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import content, forks, started, wait_until
+import waiting
+from conftest import content, forks, started
+from waiting import wait_until
 
 from falw import bench
 from falw.bench import Setting, cells_of, run_cells
@@ -143,7 +145,7 @@ def two_nodes():
         patch.setattr(services, "start_ray_process", start)
         made = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
         ray.init(made.address, log_to_driver=False, logging_level="ERROR")
-        ray.cloudpickle.register_pickle_by_value(sys.modules[wait_until.__module__])  # a worker cannot import it
+        ray.cloudpickle.register_pickle_by_value(waiting)  # a worker cannot import it
         join(made)
         yield made
         ray.shutdown()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import answer, content, forks, started, wait_until
+from conftest import answer, content, forks, started
 from filelock import FileLock
+from waiting import wait_until
 
 from falw import bench, files
 from falw.bench import Setting, cells_of, run_cells

@@ -1,5 +1,6 @@
 """The built book in headless Chromium. `make test-browser` builds it, sees to a browser, and runs this folder."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from waiting import wait_until
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -32,6 +34,7 @@ def visit(browser):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline, **options
         )
+        context.set_default_timeout(300_000)  # for what never comes; the browser's own 30 s may pass on a busy machine
         contexts.append(context)
         page = context.new_page()
         page.trouble = []
@@ -49,19 +52,26 @@ def visit(browser):
 
 
 @pytest.fixture(scope="module")
-def serve_lab():
+def serve_lab(tmp_path_factory):
     """Start a JupyterLab on a folder; the function that is returned gives the address of a file in it."""
-    servers = []
+    with contextlib.ExitStack() as servers:
 
-    def serve(folder):
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
-        command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={folder}"]
-        command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-        servers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder))
-        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in servers[-1].stderr)))
-        return lambda name: f"{found.group(0)}doc/tree/{name}?token=secret"
+        def serve(folder):
+            log = tmp_path_factory.mktemp("lab") / "log"
+            command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+            command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={folder}"]
+            command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+            said = servers.enter_context(open(log, "w"))  # a file, as a pipe that nobody reads fills up
+            server = servers.enter_context(subprocess.Popen(command, stderr=said, cwd=folder))
+            servers.callback(server.terminate)
+            wait_until(lambda: address(log) or server.poll() is not None)
+            assert address(log), log.read_text()
+            return lambda name: f"{address(log)}doc/tree/{name}?token=secret"
 
-    yield serve
-    for server in servers:
-        server.terminate()
-        server.communicate()
+        yield serve
+
+
+def address(log):
+    """Where a JupyterLab says that it is, once it has said so."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
+    return found and found.group(0)

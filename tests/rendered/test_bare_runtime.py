@@ -87,7 +87,7 @@ def test_a_chapter_installs_itself_runs_and_leaves_torch_alone(chapter, bare, mo
 
     notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
     resources = {"metadata": {"path": content}}
-    NotebookClient(notebook, timeout=600, kernel_name="bare", resources=resources).execute()
+    NotebookClient(notebook, timeout=None, startup_timeout=300, kernel_name="bare", resources=resources).execute()
 
     assert torch_of(python) == before
     assert str(content.parent) in run(python, "import falw; print(falw.__file__)", cwd=content)

@@ -1,9 +1,5 @@
 """The same explorers with a kernel: a notebook in JupyterLab, whose sliders are moved in a browser."""
 
-import re
-import subprocess
-import sys
-
 import nbformat
 import pytest
 from built import ROOT
@@ -31,34 +27,25 @@ EXPLORERS = [
 
 
 @pytest.fixture
-def lab(tmp_path):
-    """The address of a JupyterLab that serves one notebook with an explorer a cell."""
+def lab(tmp_path, serve_lab):
+    """The address of a notebook with an explorer a cell, in JupyterLab."""
     cells = [nbformat.v4.new_code_cell(source) for source in (START.strip(), *EXPLORERS)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "n.ipynb")
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
-    command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={tmp_path}"]
-    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    for line in server.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-            break
-    yield f"{found.group(0)}lab/tree/n.ipynb?token=secret"
-    server.terminate()
-    server.communicate(timeout=60)
+    return serve_lab(tmp_path)("n.ipynb")
 
 
 def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
     page = visit(lab, offline=False)
-    page.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
-    page.get_by_text("(ipykernel) | Idle").wait_for(timeout=60_000)  # a cell run before that is dropped
+    page.wait_for_selector(".jp-Notebook .cm-content")
+    page.get_by_text("(ipykernel) | Idle").wait_for()  # a cell run before that is dropped
     page.locator(".jp-Notebook .cm-content").first.click()
     for _ in range(len(EXPLORERS) + 1):
         page.keyboard.press("Shift+Enter")
     for k, source in enumerate(EXPLORERS, start=1):
         cell = page.locator(".jp-Notebook .jp-CodeCell").nth(k)
         picture, said = cell.locator("img").first, cell.locator(".widget-readout").first
-        picture.wait_for(timeout=180_000)
+        picture.wait_for()
         picture.scroll_into_view_if_needed()
         before, text = picture.get_attribute("src"), said.inner_text()
         cell.locator(".noUi-handle").first.focus()
@@ -69,6 +56,5 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
                 return image && image.src !== old;
             }""",
             arg=[k, before],
-            timeout=60_000,
         )
         assert said.inner_text() != text, source
