@@ -48,32 +48,26 @@ def test_an_engine_by_its_name():
     "an engine that does not exist, or options of another",
     "refused in one line with the choice",
 )
-@pytest.mark.parametrize(
-    "given, words",
-    [
+def test_an_engine_that_does_not_exist_or_fit_is_refused():
+    for given, words in (
         (["dask"], "unknown engine 'dask'; choose one of: inprocess, ray"),
         (["inprocess", "auto"], "are for a cluster: add --engine ray"),
         (["inprocess", None, 0.5], "are for a cluster: add --engine ray"),
         (["ray", None, -1.0], "-1 GPUs a cell: give 0, a share like 0.25, or a whole number"),
-    ],
-)
-def test_an_engine_that_does_not_exist_or_fit_is_refused(given, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
-        find_engine(*given)
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            find_engine(*given)
 
 
-@pytest.mark.parametrize(
-    "resources, share, count",
-    [
+def test_slots_by_hand():
+    for resources, share, count in (
         ({"CPU": 2.0}, 0.0, 2),
         ({"CPU": 16.0, "GPU": 2.0}, 0.25, 8),
         ({"CPU": 3.0, "GPU": 2.0}, 0.25, 3),  # a slot needs a CPU as well
         ({"CPU": 16.0, "GPU": 2.0}, 1.0, 2),
         ({"CPU": 16.0, "GPU": 0.3}, 0.1, 3),  # and 0.3 / 0.1 is below 3 in floating point
-    ],
-)
-def test_slots_by_hand(resources, share, count):
-    assert slots(resources, share) == count
+    ):
+        assert slots(resources, share) == count, resources
 
 
 @pytest.mark.fault("a cluster has no room for a single cell", "one line that says what it has")
@@ -400,7 +394,7 @@ def test_a_cell_leaves_no_folder_behind(two_nodes, tmp_path):
     "no cluster answers at the address",
     "one line, status 1",
 )
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])  # nothing there, or no client's server
 def test_no_cluster_at_an_address_is_one_line(address, tmp_path):
     program = """
 import sys
