@@ -1,7 +1,7 @@
 """Sphinx extension: the text of notebooks, which every renderer shows, as MyST, which this build numbers and links.
 
 JupyterLab and Colab show a directive or a role of MyST as raw code, so cells hold plain Markdown only, in a few forms
-that this file reads (CONTRIBUTING.md lists them). Nothing is written back: the notebooks stay as they are.
+that this file reads. Nothing is written back: the notebooks stay as they are.
 
 ==============================================  =======================================================================
 in a notebook                                   in the built book
