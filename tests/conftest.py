@@ -91,6 +91,11 @@ def content(folder):
 ROWS = [*METHODS, "rl-sequential", "salun-leak", "falw-rolling"]
 
 
+# A row of each kind of part that a step may have, and of state that a checkpoint has to bring back: draws of an epoch,
+# an extra class, a penalty, steps that alternate, a mask of either sort, statistics of each schedule.
+KINDS = ["retrain", "rl", "be", "l1-sparse", "sfron", "salun-leak", "falw", "falw-beta", "falw-epoch", "falw-rolling"]
+
+
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(["falw.bench", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import answer, content, forks, started
+from conftest import KINDS, answer, content, forks, started
 from filelock import FileLock
 from waiting import wait_until
 
@@ -135,9 +135,6 @@ def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tm
 
 # Checkpoints
 
-# A row of each kind of what a checkpoint has to bring back: draws of an epoch, an extra class, a mask, statistics of
-# each schedule, steps that alternate, and what depends on the progress.
-KINDS = ["retrain", "rl", "be", "l1-sparse", "sfron", "falw", "falw-beta", "falw-epoch", "falw-rolling"]
 FIVE = Config(epochs=5, lr=0.02, batch_size=32, crop=1)
 
 

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ROWS
+from conftest import KINDS
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from falw import methods, train
-from falw.methods import find_method, unlearn
+from falw.methods import METHODS, unlearn
 from falw.models import create
 from falw.train import Config, Objective, fit
 
-ITERATIVE = [name for name in ROWS if find_method(name).function is None]
 CONFIG = Config(epochs=2, lr=0.02, batch_size=32, crop=1)
 
 
@@ -48,7 +47,7 @@ def on_the_host(monkeypatch):
         monkeypatch.setattr(train, name, alone(getattr(train, name)))
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_step_does_not_wait_for_the_device(name, original, data, split, on_the_host, monkeypatch):
     def watched(*args):
         with NoAnswers():
@@ -126,7 +125,7 @@ WAITS = {"falw-beta"}  # its distribution function is SciPy's, on the CPU
 
 
 @gpu
-@pytest.mark.parametrize("name", sorted({*ITERATIVE} - WAITS))
+@pytest.mark.parametrize("name", sorted({*KINDS} - WAITS))
 def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
     def watched(*args):
         torch.cuda.set_sync_debug_mode("error")
@@ -158,7 +157,7 @@ def test_half_precision_learns_what_float32_does(precision, data, split):
 
 
 @gpu
-@pytest.mark.parametrize("name", sorted({*ROWS} - {*ITERATIVE} | WAITS))  # the others ran above
+@pytest.mark.parametrize("name", sorted({*METHODS} - {*KINDS} | WAITS))  # the others ran above
 def test_every_other_method_runs_on_a_gpu(name, original, data, split):
     model = unlearn(name, copy.deepcopy(original).cuda(), data.to("cuda"), split, CONFIG)
     assert all(torch.isfinite(t).all() for t in model.state_dict().values())

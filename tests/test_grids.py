@@ -71,16 +71,13 @@ def test_cells_share_originals_and_retrains_and_vary_the_images_with_the_seed():
     assert {s.data_seed for s in settings_of(GRIDS["table6"][0], [3])} == {0}
 
 
-@pytest.mark.parametrize(
-    "name, scale, message",
-    [
+def test_what_is_not_there_is_named():
+    for name, scale, message in (
         ("table9", "quick", "unknown grid 'table9'; choose one of: table1, table2"),
         ("table2", "half", "unknown scale 'half'; choose one of: quick, local, full"),
-    ],
-)
-def test_what_is_not_there_is_named(name, scale, message):
-    with pytest.raises(ValueError, match=message):
-        find_grid(name, scale)
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_grid(name, scale)
 
 
 def row(method, mean, sd=None, **others):

@@ -33,17 +33,14 @@ def test_ablation_has_both_gammas_with_and_without():
     assert rows[2]["tail"] == -18.76 and rows[3]["all"] == 1.14
 
 
-@pytest.mark.parametrize(
-    "ask, message",
-    [
+def test_what_is_not_there_is_named():
+    for ask, message in (
         ({"table": 3}, "no table 3 here; choose one of: 1, 2, 4, 5, 6, 7, 8"),
         ({"rato": 0.1}, "rows have no 'rato'; choose one of: table, dataset"),
         ({"method": "bert"}, "the paper has no row with {'method': 'bert'}"),
-    ],
-)
-def test_what_is_not_there_is_named(ask, message):
-    with pytest.raises(ValueError, match=message):
-        paper.rows(**ask)
+    ):
+        with pytest.raises(ValueError, match=message):
+            paper.rows(**ask)
 
 
 def test_rows_as_printed():

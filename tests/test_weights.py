@@ -312,9 +312,8 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
 @pytest.mark.fault(
     "a schedule or distribution that does not exist, no unseen images", "refused in one line with the choice"
 )
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_falw_errors():
+    for options, words in (
         (
             {"refresh": "batch"},
             "^unknown refresh 'batch'; choose a number of steps from 1 up, 'epoch' or 'rolling'$",
@@ -327,11 +326,9 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
             {"val": (X[:0], Y[:0])},
             "^FaLW needs unseen images and the validation set is empty: raise val above 0$",
         ),
-    ],
-)
-def test_falw_errors(options, words):
-    with pytest.raises(ValueError, match=words):
-        FaLW(**{"val": (X, Y), "counts": COUNTS, **options})
+    ):
+        with pytest.raises(ValueError, match=words):
+            FaLW(**{"val": (X, Y), "counts": COUNTS, **options})
 
 
 # A number acts in the precision of what it acts on
@@ -349,13 +346,13 @@ def test_a_number_as_balance_or_eta_is_not_rounded():
     )
 
 
-@pytest.mark.parametrize("balance", [0, -1.0, math.nan, math.inf])
-def test_a_number_as_balance_has_to_be_above_0(balance):
+def test_a_number_as_balance_has_to_be_above_0():
     params = weights.BetaParams(doubles(2.0), doubles(3.0), torch.tensor([True]))
-    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
-        forgetting_weight(doubles(0.5), balance)
-    with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
-        beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
+    for balance in (0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+            forgetting_weight(doubles(0.5), balance)
+        with pytest.raises(ValueError, match=f"^balance {balance} is not a number above 0"):
+            beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
 
 
 @pytest.mark.parametrize("own", [{"eta": 0.5}, {"floor": 0.01}])
