@@ -47,13 +47,15 @@ class Conv(nn.Conv2d):
         super().__init__(inp, out, size, stride, padding, bias=False)
 
     def reset_parameters(self) -> None:
+        """Weights normal with variance 2 / (outputs * size**2)."""
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
 
 class SmallLinear(nn.Linear):
-    """A linear layer that starts with small weights and no bias, as in VGG."""
+    """A linear layer that starts with small weights and biases of 0, as in VGG."""
 
     def reset_parameters(self) -> None:
+        """Weights normal with deviation 0.01, biases 0."""
         nn.init.normal_(self.weight, 0, 0.01)
         nn.init.zeros_(self.bias)
 

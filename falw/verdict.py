@@ -1,8 +1,8 @@
 """What the paper claims, and what records say of it: each claim as quantities whose sign decides, with intervals.
 
 A claim is a row: what it says, and a function from records to evidence. Evidence is a quantity of one setting, one
-value a seed, that the claim expects below 0 or above 0. It *holds* where its whole interval lies on that side, it *does
-not hold* where the whole interval lies on the other, and else it *cannot be told*.
+value a seed, that the claim expects below 0 or above 0. It "holds" where its whole interval lies on that side, it "does
+not hold" where the whole interval lies on the other, and else it "cannot be told".
 """
 
 from __future__ import annotations
