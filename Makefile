@@ -17,7 +17,9 @@ BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) 
 TESTED := README.md CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+# A file goes to one process: what its tests share, a cluster or a run to compare with, is made once. Long ones come early.
+SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
 	bench mutation execute lint format lock audit-dependencies licences clean always
@@ -69,7 +71,7 @@ test: .venv/tested  ## set up, run pytest, and nbval on every notebook (FORCE=1:
 
 run-tests:
 	$(PYTEST) tests --ignore=tests/rendered
-	$(PYTEST) --nbval-lax -p no:cacheprovider --dist loadfile $(NOTEBOOKS)
+	$(PYTEST) --nbval-lax -p no:cacheprovider $(NOTEBOOKS)
 
 test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered
@@ -82,7 +84,7 @@ $(UV):
 
 TOX ?=
 test-matrix: $(UV)  ## pytest on Python 3.10 to 3.13, lowest and newest versions (TOX="-e py311-lowest": one of them)
-	UV_PYTHON_DOWNLOADS=never $(UV) tool run --with tox-uv tox run --recreate $(TOX) -- -n $(JOBS) --dist loadgroup
+	UV_PYTHON_DOWNLOADS=never $(UV) tool run --with tox-uv tox run --recreate $(TOX) -- $(SHARED)
 
 coverage: $(READY)  ## pytest, and which lines of falw/ it does not reach: at least 95 % have to be
 	$(PYTEST) tests --ignore=tests/rendered --cov=falw --cov-report=term-missing:skip-covered --cov-fail-under=95

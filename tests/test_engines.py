@@ -23,7 +23,6 @@ from falw import bench
 from falw.bench import Setting, cells_of, run_cells
 from falw.engines import IN_PROCESS, TRIES, InProcess, OnCluster, find_engine, slots
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster, so one test process
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 
 
@@ -117,7 +116,8 @@ def test_a_worker_that_is_killed_is_reported_in_one_line_and_the_rest_goes_on_la
 # Ray gives up on its own processes, which start in seconds, after 10 to 60; on a busy machine they take longer.
 LIMITS = ["raylet_start_wait_time_s", "worker_register_timeout_seconds", "gcs_server_request_timeout_seconds"]
 LIMITS += ["gcs_rpc_server_connect_timeout_s", "py_gcs_connect_timeout_s"]
-os.environ |= {f"RAY_{name}": "300" for name in LIMITS} | {"RAY_agent_register_timeout_ms": "300000"}
+os.environ |= {f"RAY_{name}": "300" for name in LIMITS}
+os.environ |= {f"RAY_{name}": "300000" for name in ("agent_register_timeout_ms", "health_check_timeout_ms")}
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this system")
 

@@ -151,7 +151,6 @@ def explorer(records):
     return bundle
 
 
-@pytest.mark.xdist_group("explorers")
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, explorer):
     page = explorer(name)["text/html"]
@@ -165,7 +164,6 @@ def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, exp
         assert size == 1 or max(len({frames[i] for i in row}) for row in along) == size
 
 
-@pytest.mark.xdist_group("explorers")
 def test_alternative_text_says_the_numbers_of_the_picture(explorer):
     data, _ = content(explorer("forget-set")["text/html"])
     steep = "gamma 2, ratio 0.3, 100 classes, spill"
@@ -248,7 +246,6 @@ def test_explorers_say_the_numbers_of_their_records(shown):
     assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."
 
 
-@pytest.mark.xdist_group("explorers")
 def test_balance_explorer_says_eqs_6_and_7(explorer):
     data, _ = content(explorer("balance")["text/html"])
     b = balance_factor(torch.tensor([5.0] + [13495 / 99] * 99), 0.15)[0].item()
