@@ -117,8 +117,9 @@ gpu-tune: $(READY)  ## on a GPU: a search for each data set and network of gpu-t
 	$(call tune,tin100-resnet18,folder:tin100-32,resnet18,0.2,0.25)
 	$(call tune,tiny-imagenet-vgg16,tiny-imagenet,vgg16,0.1,1)
 
+TABLES ?= table6 table4 table2 table3 table7 table8 table5 table1
 gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32, tiny-imagenet-200 (DRY=1: what would run)
-	for table in table6 table4 table2 table3 table7 table8 table5 table1; do echo "$$table"; \
+	for table in $(TABLES); do echo "$$table"; \
 		$(BIN)/python -m falw bench $$table --scale local --seeds 3 --root $(DATA) --out results/gpu \
 		$(if $(DRY),--dry-run,--device cuda); done
 

@@ -163,9 +163,10 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             if address is not None:
                 _knock(address)
             ray.init("local", include_dashboard=False, **quiet) if address is None else ray.init(address, **quiet)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises many kinds, and a bare one where a node takes too long to start
             where = "on this machine" if address is None else f"at '{address}'"
-            raise ConnectionError(f"no Ray cluster {where}: {str(error).splitlines()[0]}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConnectionError(f"no Ray cluster {where}: {reason}") from None
     try:
         yield ray.cluster_resources()
     finally:
