@@ -113,7 +113,7 @@ def test_the_measurements_of_a_gpu_run_through(measurements, tmp_path, monkeypat
         gpu, "interleaved", lambda runs, *how: {name: [seconds(run, CPU)] for name, run in runs.items()}
     )
     seconds = measurements["common"].seconds
-    gpu.main([("tiny", 8)], images=1000, batch=64, product=64)
+    gpu.main([("tiny", 8)], images=600, batch=64, product=64)
     (path,) = tmp_path.glob("gpu-*.json")
     product, step, *schedules = json.loads(path.read_text())["rows"]
     assert product["TFLOP/s"] > 0 and step["images/s"] > 0 and step["usual / ours"] > 0
