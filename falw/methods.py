@@ -484,6 +484,12 @@ VARIANTS: dict[str, Method] = {
     "falw-every10": _sweep("with statistics every 10 steps", refresh=10),
     "falw-epoch": _sweep("with statistics once an epoch", refresh="epoch"),
     "falw-rolling": _sweep("with rolling statistics", refresh="rolling"),
+    "rl+falw-epoch": replace(
+        rl_falw,
+        summary="RL with FaLW weights, statistics once an epoch",
+        weight=falw_weight(refresh="epoch"),
+        tuned_as="rl+falw",
+    ),
 }
 
 

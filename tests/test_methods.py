@@ -462,10 +462,11 @@ def test_a_sweep_moves_the_number_in_its_name(original, data, split, config):
     for name, w in made.items():
         tau = float(name[8:]) if name.startswith("falw-tau") else 0.15
         assert torch.equal(w.balance, balance_factor(split.forget_counts, tau)), name
-        assert w.refresh == {"falw-every10": 10, "falw-epoch": "epoch", "falw-rolling": "rolling"}.get(name, 1)
-    assert len(made) == 8
+        assert w.refresh == {"every10": 10, "epoch": "epoch", "rolling": "rolling"}.get(name.rpartition("-")[2], 1)
+    assert len(made) == 9
     same = ("batches", "targets", "mask", "mask_on", "forget_loss")
-    assert all(getattr(VARIANTS[n], k) == getattr(METHODS["falw"], k) for n in made for k in same)
+    base = {name: METHODS[VARIANTS[name].tuned_as] for name in made}
+    assert all(getattr(VARIANTS[n], k) == getattr(base[n], k) for n in made for k in same)
 
 
 # Where nothing trains, a last batch of one image is a batch of its own
