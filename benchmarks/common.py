@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from falw.bench import conditions
-from falw.engines import find_device
-from falw.files import write_whole
+from falw.files import write_atomic
+from falw.lab.engines import find_device
+from falw.lab.records import conditions
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 
@@ -59,7 +59,7 @@ def store(name: str, rows: list[dict[str, Any]], device: torch.device) -> None:
     machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.system()}
     record = {"benchmark": name, **conditions(device), **machine, "rows": rows}
     text = json.dumps(record, indent=1) + "\n"
-    write_whole(RESULTS / f"{name}-{device.type}.json", lambda f: f.write(text.encode()))
+    write_atomic(RESULTS / f"{name}-{device.type}.json", lambda f: f.write(text.encode()))
 
 
 def device() -> torch.device:

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from common import CPU, store
 
-from falw.bench import Cell, Setting, cells_of, run_cell
-from falw.engines import IN_PROCESS, Engine, OnCluster
+from falw.lab.cells import Cell, Setting, cells_of
+from falw.lab.engines import IN_PROCESS
+from falw.lab.ray import Engine, OnCluster
+from falw.lab.run import run_cell
 
 SMALL = {"size": 16, "classes": 10, "per_class": 60}
 

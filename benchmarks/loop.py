@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from falw.data import Dataset, Images, load_dataset
-from falw.methods import METHODS, Method, Task, falw_weight, unlearn
+from falw.data import load_dataset
+from falw.images import Dataset, Images
+from falw.methods import METHODS, Method, unlearn
 from falw.models import create
+from falw.parts import Task, falw_weight
 from falw.split import Split, long_tailed_split
-from falw.train import Config, Objective, draw_augmentation, epoch_steps, fit, load_batch, precision_of, send
+from falw.train import Config, Objective, draw_augmentation, epoch_steps, fit, load_batch, precision_of, steps_to_device
 from falw.weights import class_stats, forgetting_weight, z_score
 
 REPEATS = 3
@@ -101,7 +103,7 @@ def our_batches(data: Dataset, split: Split, config: Config, place: torch.device
     def run() -> None:
         for epoch in range(config.epochs):
             draws = draw_augmentation(len(data.train.y), config, epoch, place)
-            for step in send(epoch_steps("union", split, config, epoch), place):
+            for step in steps_to_device(epoch_steps("union", split, config, epoch), place):
                 load_batch(data.train, step.index, draws, config, forget, epoch)
 
     return run

@@ -28,8 +28,9 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "files": [],
+    "files": ["Checkpoint"],
     "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
+    "models": ["MODELS", "Normalize", "Network", "create", "reset", "features"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
         *["beta_fit", "beta_weight", "FaLW"],
@@ -38,19 +39,21 @@ _HOME = {
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
         *["distributions", "tow", "kl_divergence", "js_divergence", "centroid_distance", "neighbour_share"],
     ],
+    "images": ["Images", "Dataset", "augment"],
+    "data": ["DATASETS", "load_dataset"],
+    "folders": [],
+    "train": ["Config", "Objective", "fit", "train_original", "predict"],
+    "parts": ["Task"],
+    "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
-    "models": ["MODELS", "Normalize", "Network", "create", "reset"],
-    "data": ["DATASETS", "Images", "Dataset", "load_dataset", "augment"],
-    "train": ["Config", "Checkpoint", "Objective", "fit", "train_original", "predict", "features"],
-    "methods": ["METHODS", "VARIANTS", "Method", "Task", "find_method", "unlearn"],
-    "engines": ["InProcess", "OnCluster"],
-    "bench": ["Setting", "Cell", "load_setting", "run", "run_cell", "read_records", "read_predictions"],
-    "report": ["table", "paired_gap"],
-    "paper": [],
-    "grids": [],
-    "verdict": [],
-    "plots": [],
-    "widgets": [],
+    "lab.cells": ["Setting", "Cell"],
+    "lab.records": ["read_records", "read_predictions"],
+    "lab.engines": ["InProcess"],
+    "lab.ray": ["OnCluster"],
+    "lab.run": ["run", "run_cell", "load_setting"],
+    "lab.tables": ["table", "paired_gap"],
+    "lab": [],
+    "book": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)

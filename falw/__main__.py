@@ -85,8 +85,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from falw import bench
     from falw.data import find_source
+    from falw.lab import cells as lab_cells
+    from falw.lab import run as runs
 
     _format(args.format)
     seeds = _seeds(args.seeds)
@@ -95,9 +96,9 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError(
             f"data seed {args.data_seed} changes nothing: all images of '{args.dataset}' are taken; leave it out"
         )
-    settings = [bench.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
+    settings = [lab_cells.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
     given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
-    records = bench.run(
+    records = runs.run(
         settings,
         args.methods,
         args.out,
@@ -111,7 +112,7 @@ def _run(args: argparse.Namespace) -> None:
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
     """Where and how to run cells of these data sets."""
     from falw.data import find_source
-    from falw.engines import find_engine
+    from falw.lab.ray import find_engine
     from falw.train import whole_number
 
     if args.jobs is not None:
@@ -129,21 +130,23 @@ def _setting(args: argparse.Namespace) -> dict:
 
 
 def _tune(args: argparse.Namespace) -> None:
-    from falw import bench, tune
+    from falw.lab import cells as lab_cells
+    from falw.lab import search as lab_search
 
-    setting = bench.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
-    search = tune.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
-    tune.store(search, args.out / "search.json")
+    setting = lab_cells.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
+    search = lab_search.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
+    lab_search.store(search, args.out / "search.json")
     if args.adopt:
-        tune.adopt(search)
-    print(tune.to_markdown(search))
+        lab_search.adopt(search)
+    print(lab_search.to_markdown(search))
 
 
 def _bench(args: argparse.Namespace) -> None:
     import os
 
-    from falw import bench, grids
-    from falw.engines import find_device
+    from falw.lab import grids
+    from falw.lab import run as runs
+    from falw.lab.engines import find_device
 
     cells = grids.cells(args.grid, args.scale, _seeds(args.seeds))
     where = _where(args, {cell.setting.dataset for cell in cells})
@@ -157,16 +160,17 @@ def _bench(args: argparse.Namespace) -> None:
             print(f"{sum(cell.method == method for cell in todo):5} {method}")
         print(f"{found['images']:.3g} images in training, about {found['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
-    records = bench.run_cells(cells, args.out, **where)
+    records = runs.run_cells(cells, args.out, **where)
     print(grids.report(args.grid, args.scale, records))
 
 
 def _report(args: argparse.Namespace) -> None:
-    from falw import bench, grids
+    from falw.lab import grids
+    from falw.lab import records as lab_records
 
     if args.scale is not None and args.grid is None:
         raise ValueError(f"scale '{args.scale}' is of one table or figure: name it with --grid")
-    records = bench.read_records(args.out)
+    records = lab_records.read_records(args.out)
     shown = [(args.grid, args.scale or "quick")] if args.grid is not None else grids.complete(records)
     if not shown:
         raise ValueError(f"'{args.out}' has no complete table or figure; name one: --grid table2 --scale quick")
@@ -201,7 +205,7 @@ def _data_seed(text: str) -> int:
 
 
 def _format(name: str):
-    from falw.report import FORMATS
+    from falw.lab.tables import FORMATS
 
     if name not in FORMATS:
         raise ValueError(f"unknown format '{name}'; choose one of: {', '.join(FORMATS)}")
@@ -209,16 +213,16 @@ def _format(name: str):
 
 
 def _print(records: list[dict], form: str) -> None:
-    from falw.report import table
+    from falw.lab.tables import table
 
     print(_format(form)(table(records)))
 
 
 def _table(args: argparse.Namespace) -> None:
-    from falw import bench
+    from falw.lab import records as lab_records
 
     _format(args.format)
-    _print(bench.read_records(args.out), args.format)
+    _print(lab_records.read_records(args.out), args.format)
 
 
 def _methods(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from falw.metrics import Part, Predictions, select, whole
+from falw.metrics import Part, Predictions, require_finite, select
 
 TINY = 1e-30  # a probability of 0 counts as this in a logarithm, as in the published code
 C = 3.0  # the bound on the weight of one image in the SVC
@@ -95,7 +95,7 @@ def svc_mia(
     if feature not in table:
         raise ValueError(f"unknown feature '{feature}'; choose one of: {', '.join(table)}")
     for part in (pred.forget, pred.retain, pred.test):
-        whole(part.p)
+        require_finite(part.p)
     parts = (*_shadow(pred, seed), pred.forget)
     if len(pred.forget.y) == 0:
         return float("nan")

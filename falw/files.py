@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that are known to hold what was written."""
+"""Files that are there whole or not at all, and that are known to hold what was written: the only store."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import contextlib
 import hashlib
 import io
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 
 
-def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
+def write_atomic(path: Path, write: Callable[[Any], Any]) -> None:
     """Write a file under a temporary name and rename it, so that it is there whole or not at all.
 
     Raises OSError naming the file if there is no room or no permission.
@@ -34,13 +36,12 @@ def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
 
 def save_tensors(value: Any, path: Path) -> None:
     """Write tensors, numbers and texts in lists and dicts, with a checksum before them."""
-    import torch
 
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getbuffer()
     checksum = hashlib.sha256(content).hexdigest().encode()
-    write_whole(path, lambda f: (f.write(checksum), f.write(content)))
+    write_atomic(path, lambda f: (f.write(checksum), f.write(content)))
 
 
 def load_tensors(path: Path) -> Any:
@@ -48,7 +49,6 @@ def load_tensors(path: Path) -> Any:
 
     A damaged one is set aside with a warning: what it held can be computed again. No code in a file is run.
     """
-    import torch
 
     try:
         content = path.read_bytes()
@@ -59,11 +59,11 @@ def load_tensors(path: Path) -> Any:
             raise ValueError("wrong checksum")
         return torch.load(io.BytesIO(content[64:]), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever is wrong with it, it can be made again
-        set_aside(path, str(error).splitlines()[0])
+        quarantine(path, str(error).splitlines()[0])
         return None
 
 
-def set_aside(path: Path, reason: str) -> None:
+def quarantine(path: Path, reason: str) -> None:
     """Rename a file that cannot be used, with a warning: it may still tell what went wrong."""
     aside = path.with_suffix(".unreadable")
     warnings.warn(f"{path.name} cannot be used ({reason}); set aside as {aside.name}", stacklevel=4)
@@ -72,25 +72,54 @@ def set_aside(path: Path, reason: str) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path, wait: bool = True) -> Iterator[None]:
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
     """While no other process makes the file at `path`. Raises filelock.Timeout if one does and we do not wait.
 
     The system holds the lock and frees it if its holder dies. What such a holder left half-written is removed. The
     lock's own file is removed last: whoever locks after that looks for the file first, as everyone does.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    with FileLock(lock, blocking=wait):
+    held = path.with_name(f".{path.name}.lock")
+    with FileLock(held, blocking=wait):
         for stale in path.parent.glob(f".{path.stem}.*.part"):
             stale.unlink(missing_ok=True)
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            held.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the hidden files of processes that died between a file of the folder and the end of their work on it."""
     done = {path.stem for path in folder.iterdir() if path.suffix in (".json", ".pt") and not path.name.startswith(".")}
     for hidden in folder.glob(".*"):
         if hidden.suffix in (".lock", ".checkpoint", ".part") and hidden.name[1:].partition(".")[0] in done:
             hidden.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """A file from which a run goes on after it was killed, to the same end: on a CPU, bit for bit.
+
+    It is written every `every` epochs. `of` says what the run is; a file of another run is not used. `seconds` is the
+    time that earlier processes put into what was loaded. Whoever asked for it removes it when the result is safe.
+    """
+
+    def __init__(self, path: Path, of: str, every: int = 5):
+        self.path, self.of, self.every = path, of, every
+        self.seconds, self.start = 0.0, time.perf_counter()
+
+    def resume(self, parts: dict[str, Any]) -> int:
+        """Give each part the state that was stored; the epoch to go on with, 0 if nothing is stored."""
+        stored = load_tensors(self.path)
+        if stored is None or stored["of"] != self.of:
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(stored["parts"][name])
+        self.seconds = stored["seconds"]
+        return stored["epoch"]
+
+    def keep(self, parts: dict[str, Any], epoch: int) -> None:
+        """Store the parts if `epoch` epochs are a multiple of `every`."""
+        if epoch % self.every == 0:
+            seconds = self.seconds + time.perf_counter() - self.start
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save_tensors({"of": self.of, "epoch": epoch, "seconds": seconds, "parts": states}, self.path)

@@ -1,375 +1,50 @@
 """Unlearning methods as rows of one table.
 
 A method says which batches the loop draws, what the forgotten samples are trained towards, how they are weighted, and
-what may move. A part is a function, a method is a row, a variant is `dataclasses.replace`. To add a method, add a row.
-
-A row holds builders: functions of a `Task` (the Original, the data, the split, the configuration), since masks, labels
-and weights depend on it. `Method.objective` calls them and gives what the loop in `train` descends.
+what may move. A part is a function (`parts`), a method is a row, a variant is `dataclasses.replace`. To add a method,
+add a row. `Method.objective` calls the builders of a row and gives what the loop in `train` descends.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from falw.data import Dataset
+from falw.files import Checkpoint
+from falw.images import Dataset
 from falw.models import reset
+from falw.parts import (
+    Target,
+    Task,
+    extra_label,
+    fading_alpha,
+    fading_l1,
+    falw_weight,
+    fisher_mask,
+    influence,
+    inverse_loss,
+    narrow_head,
+    nearest_label,
+    one,
+    own_labels,
+    random_labels,
+    saliency_mask,
+    widen_head,
+)
 from falw.split import Split
 from falw.train import (
-    LABELS,
-    Batch,
-    Checkpoint,
     Config,
     Objective,
     Weight,
     check,
-    constant,
     cross_entropy,
-    draw_augmentation,
-    epoch_steps,
     fit,
-    generator,
-    load_batch,
     negative_cross_entropy,
-    own_label,
-    send,
-    to_device,
 )
-from falw.weights import (
-    ClassStats,
-    FaLW,
-    balance_factor,
-    class_stats,
-    forgetting_weight,
-    true_probability,
-    z_score,
-)
-
-
-class Task(NamedTuple):
-    """What a method is asked to unlearn."""
-
-    original: nn.Module
-    data: Dataset
-    split: Split
-    config: Config
-
-
-Target = Callable[[Batch], Tensor]
-
-
-# Targets: what a forgotten sample is trained towards.
-
-
-def own_labels(task: Task) -> Target:
-    """The true label."""
-    return own_label
-
-
-def label_part(build: Callable, label: str) -> Callable:
-    """The builder, with what the table of methods (`report.methods_to_markdown`) is to call it."""
-    build.label = label  # type: ignore[attr-defined]
-    return build
-
-
-def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[Task], Target]:
-    """A class drawn uniformly for each image: once, and never its own, as Algorithm 1 says.
-
-    Departure: with `redraw` the class is drawn again every epoch and with `may_be_own` from all classes, which is what
-    SalUn's public code of RL and SalUn does; SFRon's repository draws once and never the own, which is `rl-fixed`. A
-    redrawn label is an average over classes; a fixed one gets memorised.
-    """
-
-    def build(task: Task) -> Target:
-        y, classes = task.data.train.y, task.data.num_classes
-        drawn: dict[int, Tensor] = {}
-
-        def table(epoch: int) -> Tensor:
-            if epoch not in drawn:
-                drawn.clear()
-                g = generator(task.config.seed, epoch, LABELS)
-                shift = torch.randint(0 if may_be_own else 1, classes, y.shape, generator=g)
-                drawn[epoch] = (y + to_device(shift, y.device)) % classes
-            return drawn[epoch]
-
-        return lambda batch: table(batch.epoch if redraw else 0)[batch.index]
-
-    return label_part(build, "random labels, " + ("redrawn" if redraw else "once"))
-
-
-def nearest_label(bound: float = 0.1) -> Callable[[Task], Target]:
-    """The class the Original sees after one signed gradient step of `bound` away from the label (FGSM).
-
-    Departure: none from the public code, which does not exclude the true class where the attack fails.
-    Source: Chen et al. 2023 (boundary shrink).
-    """
-
-    def build(task: Task) -> Target:
-        attacked = copy.deepcopy(task.original).eval().requires_grad_(False)
-
-        def target(batch: Batch) -> Tensor:
-            x = (batch.x.float() / 255).requires_grad_()
-            loss = F.cross_entropy(attacked(x).float(), batch.y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, x)
-            moved = (x + bound * gradient.sign()).clamp(0, 1).mul(255).round() / 255
-            return attacked(moved.detach()).argmax(1)
-
-        return target
-
-    return build
-
-
-def extra_label(task: Task) -> Target:
-    """A class that does not exist: index C, the output that `widen_head` adds."""
-    return lambda batch: torch.full_like(batch.y, task.data.num_classes)
-
-
-# Changes of the network before and after.
-
-
-def widen_head(model: nn.Module, seed: int) -> None:
-    """Give `model.head` one more output; the old rows keep their weights, the new one is drawn from `seed`."""
-    old = model.head
-    new = reset(nn.Linear(old.in_features, old.out_features + 1), seed).to(old.weight)
-    with torch.no_grad():
-        new.weight[:-1], new.bias[:-1] = old.weight, old.bias
-    model.head = new
-
-
-def narrow_head(model: nn.Module) -> None:
-    """Take the last output of `model.head` away again.
-
-    Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
-    as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
-    """
-    old = model.head
-    new = nn.Linear(old.in_features, old.out_features - 1).to(old.weight)
-    with torch.no_grad():
-        new.weight[:], new.bias[:] = old.weight[:-1], old.bias[:-1]
-    model.head = new
-
-
-# Weights of forgotten samples.
-
-
-def falw_weight(**options: Any) -> Callable[[Task], Weight]:
-    """FaLW over the split's validation images; options are those of `weights.FaLW` (tau, refresh, dist, ...).
-
-    Rolling statistics look at as many unseen images as a batch has, every 8 steps: a twenty-fourth more work.
-    """
-
-    def build(task: Task) -> Weight:
-        val, train = task.split.val, task.data.train
-        index = val.to(train.y.device)
-        own = {"rolling": task.config.batch_size, **options}
-        return FaLW((train.x[index], train.y[index]), task.split.forget_counts, **own)
-
-    return build
-
-
-class InverseLoss:
-    """SFRon's coefficient a = 1 / loss**power: what the model knows best is pushed hardest (Huang et al. 2024)."""
-
-    def __init__(self, power: float = 0.5):
-        self.power = power
-
-    def update(self, model: Any, epoch: int) -> None:
-        """Nothing to follow."""
-
-    def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor) -> Tensor:
-        return 1 / (loss**self.power + 1e-15)
-
-
-def inverse_loss(task: Task) -> Weight:
-    """SFRon's adaptive coefficient with its published power."""
-    return InverseLoss()
-
-
-# Masks: which parameters may move.
-
-
-def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """For each batch of "forget" or "retain": its size and the gradients of the Original's mean cross-entropy on it.
-
-    Eval mode, augmented images, in the order of the first epoch; the last batch may hold a single image.
-    """
-    images, device = task.data.train, task.data.train.x.device
-    model = copy.deepcopy(task.original).to(device).eval()
-    params = dict(model.named_parameters())
-    draws = draw_augmentation(len(images.y), task.config, 0, device)
-    forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
-    for step in send(epoch_steps(part, task.split, task.config, 0, join=False), device):
-        batch = load_batch(images, step.index, draws, task.config, forget, 0)
-        loss = F.cross_entropy(model(batch.x).float(), batch.y)
-        gradients = torch.autograd.grad(loss, list(params.values()))
-        yield len(batch.y), dict(zip(params, gradients, strict=True))
-
-
-def saliency_mask(fraction: float = 0.5) -> Callable[[Task], dict[str, Tensor]]:
-    """True for the int(fraction * P) parameters with the largest |summed batch gradient| on D_f, over all layers.
-
-    Source: Fan et al. 2024 (SalUn). The signed gradients of the batches are added before the absolute value is taken.
-    """
-
-    def build(task: Task) -> dict[str, Tensor]:
-        total: dict[str, Tensor] = {}
-        for _, gradients in batch_gradients(task, "forget"):
-            total = {name: g + total[name] if total else g for name, g in gradients.items()}
-        flat = torch.cat([g.abs().flatten() for g in total.values()])
-        free = torch.zeros_like(flat, dtype=torch.bool)
-        free[flat.argsort(descending=True, stable=True)[: int(fraction * len(flat))]] = True
-        pieces = free.split([g.numel() for g in total.values()])
-        return {name: piece.view_as(total[name]) for name, piece in zip(total, pieces, strict=True)}
-
-    return build
-
-
-def fisher_mask(threshold: float = 1.0) -> Callable[[Task], dict[str, Tensor]]:
-    """True where the Fisher information of D_f is at least `threshold` times that of D_r, entry by entry.
-
-    Fisher here is the mean over batches of the squared batch gradient, not a per-sample Fisher: it shrinks with the
-    batch size, so both sides use the same. Source: Huang et al. 2024 (SFRon).
-    """
-
-    def build(task: Task) -> dict[str, Tensor]:
-        forget, retain = (_mean_square(batch_gradients(task, part)) for part in ("forget", "retain"))
-        return {name: (forget[name] + 1e-15) / (retain[name] + 1e-15) >= threshold for name in forget}
-
-    return build
-
-
-def _mean_square(batches: Iterator[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    count = 0
-    for _, gradients in batches:
-        total = {name: g**2 + total[name] if total else g**2 for name, g in gradients.items()}
-        count += 1
-    return {name: t / count for name, t in total.items()}
-
-
-# Coefficients and penalties. A builder's own number gives way to `Config.coefficient`, so that it can be tuned.
-
-
-def one(task: Task) -> Callable[[float], float]:
-    """alpha = 1 throughout."""
-    return constant(1.0)
-
-
-def fading_alpha(start: float = 25.0) -> Callable[[Task], Callable[[float], float]]:
-    """alpha falling from `start` to 0 along half a cosine over the run. Source: Huang et al. 2024 (SFRon)."""
-
-    def build(task: Task) -> Callable[[float], float]:
-        scale = _coefficient(task, start)
-        return lambda progress: scale * (1 + math.cos(math.pi * progress)) / 2
-
-    return takes_coefficient(build)
-
-
-def _coefficient(task: Task, default: float) -> float:
-    return default if task.config.coefficient is None else task.config.coefficient
-
-
-def takes_coefficient(build: Callable) -> Callable:
-    """The builder, marked as one that reads `Config.coefficient`."""
-    build.coefficient = True  # type: ignore[attr-defined]
-    return build
-
-
-def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, float], Tensor]]:
-    """lambda * ||theta||_1 over all parameters, lambda falling from `strength` by equal steps, one an epoch, towards 0.
-
-    Source: Jia et al. 2023 (l1-sparse).
-    """
-
-    def build(task: Task) -> Callable[[nn.Module, float], Tensor]:
-        epochs, strength_ = task.config.epochs, _coefficient(task, strength)
-
-        def penalty(model: nn.Module, progress: float) -> Tensor:
-            epoch = int(progress * epochs + 1e-9)
-            return strength_ * (1 - epoch / epochs) * torch.stack([p.abs().sum() for p in model.parameters()]).sum()
-
-        return penalty
-
-    return takes_coefficient(build)
-
-
-# Influence unlearning: one step, no loop.
-
-
-def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> Callable[[Task], nn.Module]:
-    """theta + alpha * k, where k stands for the inverse Hessian times the gradient that leaving out D_f adds.
-
-    v = n_f / n * (gradient on D_f - gradient on D_r), and k is meant to be H^-1 v with H = I + mean of g g^T over
-    `samples` retained images. Source: Izzo et al. 2021; the recursion is that of the public SalUn code.
-
-    Departure: that code, kept as the default, rescales the first image's gradient where every new one is needed, so k
-    is v plus a multiple of one gradient. `exact` is the recursion as it was meant; it stores `samples` vectors as long
-    as the network and is refused above 200.
-
-    Departure: ours reads `samples` single images, drawn with the seed; the public code reads two more, 1,002, as it
-    counts from 0 and stops after the first number above 1,000, and takes them in storage order, which is mixed for
-    CIFAR and by class for Tiny-ImageNet. Both divide by `samples`, also where fewer images are retained.
-    """
-    if exact and samples > 200:
-        raise ValueError(f"exact influence with {samples} samples stores as many gradients; choose 200 or fewer")
-
-    def build(task: Task) -> nn.Module:
-        v = _left_out(task)
-        k = (_woodfisher if exact else _one_direction)(v, _single_gradients(task, samples), samples)
-        model = copy.deepcopy(task.original).to(v.device)
-        step = (_coefficient(task, alpha) * k).split([p.numel() for p in model.parameters()])
-        with torch.no_grad():
-            for p, piece in zip(model.parameters(), step, strict=True):
-                p.add_(piece.view(p.shape))
-        return model
-
-    return takes_coefficient(build)
-
-
-def _flat(gradients: dict[str, Tensor]) -> Tensor:
-    return torch.cat([g.flatten() for g in gradients.values()])
-
-
-def _left_out(task: Task) -> Tensor:
-    n_f, n_r = len(task.split.forget), len(task.split.retain)
-    forget = sum(size * _flat(g) for size, g in batch_gradients(task, "forget")) / n_f
-    retain = sum(size * _flat(g) for size, g in batch_gradients(task, "retain")) / n_r
-    return n_f / (n_f + n_r) * (forget - retain)
-
-
-def _single_gradients(task: Task, samples: int) -> Iterator[Tensor]:
-    one_by_one = task._replace(config=replace(task.config, batch_size=1))
-    gradients = (_flat(g) for _, g in batch_gradients(one_by_one, "retain"))
-    return itertools.islice(gradients, samples)
-
-
-def _one_direction(v: Tensor, gradients: Iterator[Tensor], samples: int) -> Tensor:
-    o, k = next(gradients), v
-    for g in gradients:
-        t = o @ g
-        k = k - (k @ g) / (samples + t) * o
-        o = o - t / (samples + t) * o
-    return k
-
-
-def _woodfisher(v: Tensor, gradients: Iterator[Tensor], samples: int) -> Tensor:
-    seen: list[tuple[Tensor, Tensor]] = []  # H_{j-1}^-1 g_j and its denominator
-    k = v
-    for g in gradients:
-        o = g - sum(((p @ g) / d * p for p, d in seen), torch.zeros_like(g))
-        denominator = samples + g @ o
-        k = k - (g @ k) / denominator * o
-        seen.append((o, denominator))
-    return k
-
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
 
@@ -425,9 +100,17 @@ class Method:
 
 
 ft = Method("fine-tune on the retained data", batches="retain")
+
+
 rl = Method("random labels on the forget set", targets=random_labels(redraw=True, may_be_own=True))
+
+
 ga = Method("gradient ascent on the forget set", batches="forget", forget_loss=negative_cross_entropy)
+
+
 salun = replace(rl, summary="random labels, only the most salient half of the weights moves", mask=saliency_mask())
+
+
 sfron = Method(
     "ascent where the forget set matters most, in turn with descent on the retained data",
     batches="alternate",
@@ -441,9 +124,16 @@ sfron = Method(
     clip=7.0,
     config={"schedule": "cosine", "milestones": ()},
 )
+
+
 once, redrawn = random_labels(), rl.targets
+
+
 falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=falw_weight())
+
+
 rl_falw = replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=falw_weight())
+
 
 METHODS: dict[str, Method] = {
     "retrain": Method("train afresh on the retained data: the gold standard", batches="retain", fresh=True),
@@ -462,6 +152,8 @@ METHODS: dict[str, Method] = {
     "sfron+falw": replace(sfron, summary="SFRon with FaLW weights for its own", weight=falw_weight()),
     "falw-beta": replace(falw, summary="FaLW over Beta distributions (Eq. 13)", weight=falw_weight(dist="beta")),
 }
+
+
 ALIASES = {"salun+falw": "falw"}
 
 
@@ -514,7 +206,7 @@ def unlearn(
     """Unlearn split.forget from `original` and return a new model in eval mode; `original` is left as it was.
 
     What the method itself fixes, such as SFRon its schedule, it fixes whatever `config` says (`Method.settle`); the
-    configuration of a `bench.Cell` is settled already, so that its record says what ran. Raises ValueError for an
+    configuration of a `lab.cells.Cell` is settled already, so that its record says what ran. Raises ValueError for an
     unknown method and for a split of other data.
     """
     row = find_method(method) if isinstance(method, str) else method
@@ -532,37 +224,3 @@ def unlearn(
     if row.widen and not row.keep_extra:
         narrow_head(model)
     return model.eval()
-
-
-class Trace(NamedTuple):
-    """Forgotten samples while they are being unlearned: row 0 is the Original, row e what it is after epoch e."""
-
-    y: Tensor  # (n_f,) classes of the forgotten samples
-    p: Tensor  # (E + 1, n_f) probability of the true class
-    z: Tensor  # (E + 1, n_f) z-score against the unseen images of the class (Eq. 5)
-    w: Tensor  # (E + 1, n_f) FaLW's weight, whether or not the method uses it
-    val_y: Tensor  # (n_v,)
-    val_p: Tensor  # (E + 1, n_v) probability of the true class of unseen images
-    stats: list[ClassStats]
-
-
-def trace(
-    method: str | Method, original: nn.Module, data: Dataset, split: Split, config: Config, tau: float = 0.15
-) -> Trace:
-    """Unlearn as `unlearn` does and keep p, z and w of every forgotten sample after each epoch, in eval mode."""
-    x, y = data.train
-    forget, val = (part.to(y.device) for part in (split.forget, split.val))
-    balance = balance_factor(split.forget_counts, tau).to(y.device)[y[forget]]
-    rows: list[tuple[Tensor, ...]] = []
-    stats: list[ClassStats] = []
-
-    def look(epoch: int, model: nn.Module) -> None:
-        p, val_p = (true_probability(model, x, y, part) for part in (forget, val))
-        stats.append(class_stats(val_p, y[val], data.num_classes))
-        z = z_score(p, y[forget], stats[-1])
-        rows.append(tuple(t.cpu() for t in (p, z, forgetting_weight(z, balance), val_p)))
-
-    look(-1, original.to(y.device))
-    unlearn(method, original, data, split, config, on_epoch=look)
-    p, z, w, val_p = map(torch.stack, zip(*rows, strict=True))
-    return Trace(y[forget].cpu(), p, z, w, y[val].cpu(), val_p, stats)

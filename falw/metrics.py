@@ -26,11 +26,11 @@ class Part(NamedTuple):
     @property
     def correct(self) -> Tensor:
         """Whether the most probable class is the true one, (n,) bool; raises ValueError for rows that hold NaN."""
-        whole(self.p)
+        require_finite(self.p)
         return self.p.argmax(1) == self.y
 
 
-def whole(p: Tensor) -> Tensor:
+def require_finite(p: Tensor) -> Tensor:
     """The rows (n, ...) themselves; raises ValueError if one holds NaN or infinity, which every score would hide."""
     bad = int((~torch.isfinite(p).reshape(len(p), p[:1].numel()).all(1)).sum())
     if bad:
@@ -94,7 +94,7 @@ def distributions(part: Part, groups: dict[str, Tensor]) -> dict[str, dict[str, 
     "mean" is None for an empty group. Differences of means between two models are mean deviations (Definition 1).
     Raises ValueError for rows that hold NaN.
     """
-    whole(part.p)
+    require_finite(part.p)
     found = {}
     for name, classes in groups.items():
         p = select(part, torch.isin(part.y, classes)).p_true.double()
@@ -127,7 +127,7 @@ def deviation_shares(difference: Tensor, tol: float = 0.1) -> dict[str, float]:
     Departure: the paper calls the tolerance tau_i and gives no value; tau is the balance exponent here. Two Retrain
     models that differ in their seed only are far from 100 % faithful, so print that floor beside every share.
     """
-    whole(difference)
+    require_finite(difference)
     under, over = difference > tol, difference < -tol
     shares = {"under": under, "faithful": ~(under | over), "over": over}
     return {name: 100 * s.double().mean().item() for name, s in shares.items()}
@@ -163,7 +163,7 @@ def centroid_distance(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y
     where nothing of the class is retained. Lengths do not count, so two networks can be compared. Raises ValueError for
     features that hold NaN.
     """
-    forget, retain = (nn.functional.normalize(whole(t).double(), dim=1) for t in (forget, retain))
+    forget, retain = (nn.functional.normalize(require_finite(t).double(), dim=1) for t in (forget, retain))
     num_classes = 1 + max((int(y.max()) for y in (forget_y, retain_y) if len(y)), default=0)
     member = nn.functional.one_hot(retain_y, num_classes).double()
     centre = nn.functional.normalize(member.T @ retain, dim=1)
@@ -181,6 +181,6 @@ def neighbour_share(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: 
         raise ValueError(f"k {k} is too small: give how many neighbours to count, from 1 up")
     if len(retain) < k:
         raise ValueError(f"{len(retain)} retained images have no {k} neighbours: lower k")
-    forget, retain = (nn.functional.normalize(whole(t).double(), dim=1) for t in (forget, retain))
+    forget, retain = (nn.functional.normalize(require_finite(t).double(), dim=1) for t in (forget, retain))
     nearest = (forget @ retain.T).topk(k, dim=1).indices
     return (retain_y[nearest] == forget_y[:, None]).double().mean(1)

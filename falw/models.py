@@ -1,11 +1,9 @@
-"""Three image classifiers in plain PyTorch. Each normalises its own input and ends in a linear layer called `head`.
-
-Normalising inside the network keeps pixels in one unit everywhere else, and an attack can move in pixel space.
-"""
+"""Networks `normalize -> body -> head`, how to start one afresh, and what one says of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,3 +144,34 @@ def reset(model: nn.Module, seed: int) -> nn.Module:
             elif next(module.parameters(recurse=False), None) is not None:
                 raise ValueError(f"cannot draw fresh weights for layer '{name}': give it a reset_parameters method")
     return model.to(device)
+
+
+def true_probability(model: Any, x: Tensor, y: Tensor, index: Tensor) -> Tensor:
+    """Probability of the true class for images x[index], float32 (n,); see `probabilities`."""
+    return probabilities(model, x, index).gather(1, y[index, None])[:, 0]
+
+
+@torch.no_grad()
+def probabilities(model: Any, x: Tensor, index: Tensor) -> Tensor:
+    """Softmax of images x[index] in eval mode, in chunks, float32 (n, C); the model's mode is restored.
+
+    The softmax is float32 whatever the network's precision: bfloat16 has one number for all of 0.997 to 1.
+    """
+    training = model.training
+    model.eval()
+    # Small chunks stay in a CPU's cache; a GPU wants large ones.
+    chunks = index.split(256 if x.device.type == "cpu" else 4096)
+    p = torch.cat([model(x[i]).float().softmax(1) for i in chunks])
+    model.train(training)
+    return p
+
+
+def features(model: Any, x: Tensor, index: Tensor) -> Tensor:
+    """What the last layer, `model.head`, sees of images x[index]: eval mode, float32 (n, f); the mode is restored."""
+    seen: list[Tensor] = []
+    hook = model.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float()))
+    try:
+        probabilities(model, x, index)
+    finally:
+        hook.remove()
+    return torch.cat(seen)

@@ -140,10 +140,10 @@ def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0
     [0, 1), for labels that are no class numbers, and if nothing is forgotten or retained.
     """
     y = _labels(y)
-    forget, num_classes = _places(forget, len(y), "forget"), int(y.max()) + 1
+    forget, num_classes = _check_indices(forget, len(y), "forget"), int(y.max()) + 1
     stays = torch.ones(len(y), dtype=torch.bool)
     stays[forget] = False
-    held_out = _places(val, len(y), "val") if isinstance(val, Tensor) else _share_of(y, stays, val, seed)
+    held_out = _check_indices(val, len(y), "val") if isinstance(val, Tensor) else _share_of(y, stays, val, seed)
     both = held_out[~stays[held_out]].tolist()
     if both:
         raise ValueError(f"images {both[:5]} are in forget and in val: take them out of forget, nothing has seen them")
@@ -177,7 +177,7 @@ def _labels(y: Tensor) -> Tensor:
     return y.cpu()
 
 
-def _places(index: Tensor, n: int, name: str) -> Tensor:
+def _check_indices(index: Tensor, n: int, name: str) -> Tensor:
     """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
     if index.dtype != torch.int64 or index.dim() != 1:
         raise ValueError(f"{name} is {index.dtype} of shape {tuple(index.shape)}: give indices, one int64 an image")

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from falw.data import Dataset, Images, augment
-from falw.files import load_tensors, save_tensors
+from falw.files import Checkpoint
+from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
+from falw.models import probabilities
 from falw.split import Split
-from falw.weights import probabilities
 
 ORDER, AUGMENT, LABELS, FORGET_ORDER = range(4)  # independent streams of random numbers
 
@@ -118,6 +116,8 @@ SCHEDULES: dict[str, Callable[[float, Config], float]] = {
     "cosine": lambda t, c: _half_cosine(t),
     "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
 }
+
+
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -301,7 +301,7 @@ def to_device(t: Tensor, device: torch.device) -> Tensor:
     return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t.to(device)
 
 
-def send(steps: list[Step], device: torch.device) -> list[Step]:
+def steps_to_device(steps: list[Step], device: torch.device) -> list[Step]:
     """The steps of an epoch with their indices on the device, sent as one tensor."""
     sizes = [len(step.index) for step in steps]
     sent = to_device(torch.cat([step.index for step in steps]), device).split(sizes)
@@ -312,35 +312,6 @@ def load_batch(images: Images, index: Tensor, draws: Draws, config: Config, forg
     """The images at `index`, augmented, with what an objective needs to know of them."""
     x = augment(images.x[index], draws.dy[index], draws.dx[index], draws.flip[index], config.crop)
     return Batch(x, images.y[index], forget[index], index, epoch)
-
-
-class Checkpoint:
-    """A file from which a run goes on after it was killed, to the same end: on a CPU, bit for bit.
-
-    It is written every `every` epochs. `of` says what the run is; a file of another run is not used. `seconds` is the
-    time that earlier processes put into what was loaded. Whoever asked for it removes it when the result is safe.
-    """
-
-    def __init__(self, path: Path, of: str, every: int = 5):
-        self.path, self.of, self.every = path, of, every
-        self.seconds, self.start = 0.0, time.perf_counter()
-
-    def resume(self, parts: dict[str, Any]) -> int:
-        """Give each part the state that was stored; the epoch to go on with, 0 if nothing is stored."""
-        stored = load_tensors(self.path)
-        if stored is None or stored["of"] != self.of:
-            return 0
-        for name, part in parts.items():
-            part.load_state_dict(stored["parts"][name])
-        self.seconds = stored["seconds"]
-        return stored["epoch"]
-
-    def keep(self, parts: dict[str, Any], epoch: int) -> None:
-        """Store the parts if `epoch` epochs are a multiple of `every`."""
-        if epoch % self.every == 0:
-            seconds = self.seconds + time.perf_counter() - self.start
-            states = {name: part.state_dict() for name, part in parts.items()}
-            save_tensors({"of": self.of, "epoch": epoch, "seconds": seconds, "parts": states}, self.path)
 
 
 def fit(
@@ -391,7 +362,7 @@ def fit(
     for epoch in range(checkpoint.resume(parts) if checkpoint is not None else 0, config.epochs):
         model.train()
         draws, losses = draw_augmentation(len(images.y), config, epoch, device), []
-        for index, kind, progress in send(epoch_steps(objective.batches, split, config, epoch), device):
+        for index, kind, progress in steps_to_device(epoch_steps(objective.batches, split, config, epoch), device):
             batch = load_batch(images, index, draws, config, forget, epoch)
             with autocast:
                 if objective.weight is not None and kind != "retain":
@@ -515,14 +486,3 @@ def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
     if not all(torch.isfinite(p).all() for p, _ in result):
         raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
     return result
-
-
-def features(model: Any, x: Tensor, index: Tensor) -> Tensor:
-    """What the last layer, `model.head`, sees of images x[index]: eval mode, float32 (n, f); the mode is restored."""
-    seen: list[Tensor] = []
-    hook = model.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float()))
-    try:
-        probabilities(model, x, index)
-    finally:
-        hook.remove()
-    return torch.cat(seen)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from falw.models import true_probability
+
 NORMAL, BETA = "normal", "beta"
 
 
@@ -34,14 +36,14 @@ def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3
     unseen images are a sample of their class. With n it would be smaller, and every z-score larger, by the factor
     sqrt(n / (n - 1)): 1.01 for 50 unseen images of a class, 1.41 for two.
     """
-    member, p = _member(y, num_classes), p_true.detach().double()
+    member, p = _one_hot(y, num_classes), p_true.detach().double()
     count = member.sum(0)
     mean = member.T @ p / count.clamp(min=1)
     variance = member.T @ (p - mean[y]) ** 2 / (count - 1).clamp(min=1)
     return ClassStats(mean, variance.sqrt().clamp(min=floor), count)
 
 
-def _member(y: Tensor, num_classes: int) -> Tensor:
+def _one_hot(y: Tensor, num_classes: int) -> Tensor:
     """1 where an image (n,) is of a class, else 0, float64 (n, C): its product with values sums them class by class.
 
     Its sums come out the same every time, which those of a scatter on a GPU do not; and unlike `one_hot` it does not
@@ -118,7 +120,7 @@ def beta_fit(p_true: Tensor, y: Tensor, num_classes: int, steps: int = 30, edge:
     """
     stats = class_stats(p_true, y, num_classes, floor=0.0)
     p = p_true.detach().double().clamp(edge, 1 - edge)
-    member = _member(y, num_classes)
+    member = _one_hot(y, num_classes)
     share = member / member.sum(0).clamp(min=1)
     log_p, log_q = share.T @ p.log(), share.T @ (1 - p).log()  # the sufficient statistics
     mean, std = stats.mean.clamp(edge, 1 - edge), stats.std.clamp(min=edge)
@@ -257,23 +259,3 @@ class FaLW:
         else:
             weight = forgetting_weight(z_score(p_true, y, self.stats), self.balance[y], self.eta)
         return weight.to(p_true.dtype)
-
-
-def true_probability(model: Any, x: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """Probability of the true class for images x[index], float32 (n,); see `probabilities`."""
-    return probabilities(model, x, index).gather(1, y[index, None])[:, 0]
-
-
-@torch.no_grad()
-def probabilities(model: Any, x: Tensor, index: Tensor) -> Tensor:
-    """Softmax of images x[index] in eval mode, in chunks, float32 (n, C); the model's mode is restored.
-
-    The softmax is float32 whatever the network's precision: bfloat16 has one number for all of 0.997 to 1.
-    """
-    training = model.training
-    model.eval()
-    # Small chunks stay in a CPU's cache; a GPU wants large ones.
-    chunks = index.split(256 if x.device.type == "cpu" else 4096)
-    p = torch.cat([model(x[i]).float().softmax(1) for i in chunks])
-    model.train(training)
-    return p

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from falw.data import Dataset, Images
 from falw.files import load_tensors
+from falw.images import Dataset, Images
 from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
@@ -98,7 +98,7 @@ KINDS = ["retrain", "rl", "be", "l1-sparse", "sfron", "salun-leak", "falw", "fal
 
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["falw.bench", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
+forks.set_forkserver_preload(["falw.lab.run", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
 
 
 def started(function, *args):

@@ -12,24 +12,15 @@ import pytest
 import torch
 
 import falw
-from falw import bench, tune
-from falw.bench import (
-    FLOOR_SEED,
-    RECIPES,
-    UNLEARN,
-    Cell,
-    Setting,
-    cells_of,
-    load_setting,
-    original_of,
-    parse_methods,
-    read_predictions,
-    read_record,
-    read_records,
-    run,
-)
-from falw.engines import find_device
-from falw.files import write_whole
+from falw.files import write_atomic
+from falw.lab import cells as lab_cells
+from falw.lab import records as lab_records
+from falw.lab import run as runs
+from falw.lab import search as lab_search
+from falw.lab.cells import FLOOR_SEED, RECIPES, UNLEARN, Cell, Setting, cells_of, parse_methods
+from falw.lab.engines import find_device
+from falw.lab.records import read_predictions, read_record, read_records
+from falw.lab.run import load_setting, original_of, run
 from falw.methods import METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import create
@@ -72,13 +63,13 @@ def computed(monkeypatch):
     done = []
 
     def count(name, method_of):
-        function = getattr(bench, name)
+        function = getattr(runs, name)
 
         def counted(*args, **how):
             done.append(method_of(args))
             return function(*args, **how)
 
-        monkeypatch.setattr(bench, name, counted)
+        monkeypatch.setattr(runs, name, counted)
 
     count("train_original", lambda args: "original")
     count("unlearn", lambda args: args[0])
@@ -192,7 +183,7 @@ def test_a_stored_original_is_the_one_that_was_trained(computed, tmp_path):
 
 def test_a_mismatched_original_saw_the_split_of_another_seed(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(bench, "train_original", lambda model, data, split, config, **how: seen.append(split))
+    monkeypatch.setattr(runs, "train_original", lambda model, data, split, config, **how: seen.append(split))
     for name, mismatch in (("matched", False), ("mismatched", True)):
         (tmp_path / name).mkdir()
         cell = cells_of(replace(SETTING, split_mismatch=mismatch), [], 1)[0]
@@ -243,13 +234,13 @@ def test_two_processes_give_what_one_gives(finished, tmp_path):
 
 
 def test_a_cell_runs_on_one_thread_and_gives_the_threads_back(monkeypatch, tmp_path):
-    seen, train = [], bench.train_original
+    seen, train = [], runs.train_original
 
     def watched(*args, **how):
         seen.append(torch.get_num_threads())
         return train(*args, **how)
 
-    monkeypatch.setattr(bench, "train_original", watched)
+    monkeypatch.setattr(runs, "train_original", watched)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -281,13 +272,13 @@ def test_a_record_carries_its_conditions(finished):
         assert r["recipe"] == json.loads(json.dumps(asdict(replace(RECIPES["tiny"], epochs=1))))
         assert r["versions"].keys() == {"falw", "torch", "python"} and r["versions"]["torch"] == torch.__version__
         assert r["device"].startswith("cpu: ") and r["seconds"] > 0
-        assert r["commit"] == bench.commit() and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r["date"])
+        assert r["commit"] == lab_records.commit() and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r["date"])
 
 
 def test_the_commit_is_that_of_the_checkout_and_none_outside(monkeypatch, tmp_path):
-    assert bench.commit() is None or re.fullmatch(r"[0-9a-f]{12}\+?", bench.commit())
+    assert lab_records.commit() is None or re.fullmatch(r"[0-9a-f]{12}\+?", lab_records.commit())
     monkeypatch.setattr(falw, "__file__", str(tmp_path / "__init__.py"))
-    assert bench.commit.__wrapped__() is None
+    assert lab_records.commit.__wrapped__() is None
 
 
 def test_sizes_and_counts_by_hand(finished):
@@ -299,7 +290,7 @@ def test_sizes_and_counts_by_hand(finished):
 
 def test_scores_and_groups_come_from_the_probabilities_beside_the_record(finished):
     folder, records = finished
-    members = bench.groups(load_setting(SETTING)[1])
+    members = runs.groups(load_setting(SETTING)[1])
     for r in records:
         pred = read_predictions(r, folder)
         assert score(pred)._asdict() == r["scores"]
@@ -411,11 +402,11 @@ def test_write_whole_leaves_nothing_half_written(tmp_path):
 
     path = tmp_path / "file"
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, fail)
+        write_atomic(path, fail)
     assert names(tmp_path) == []
-    write_whole(path, lambda f: f.write(b"whole"))
+    write_atomic(path, lambda f: f.write(b"whole"))
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, fail)
+        write_atomic(path, fail)
     assert names(tmp_path) == ["file"] and path.read_bytes() == b"whole"
 
 
@@ -429,7 +420,7 @@ def half_written(*args, **kwargs):
 STOPS = {
     "while storing the Original": (torch, "save", ALL_FIVE),
     "while storing probabilities": (np, "savez_compressed", ALL_FIVE[1:]),  # the Original is only to be evaluated
-    "before a record": (bench, "_found", ALL_FIVE[1:]),
+    "before a record": (runs, "_found", ALL_FIVE[1:]),
 }
 
 
@@ -455,7 +446,7 @@ def test_an_interrupted_run_leaves_no_part_and_goes_on(
     "a run is interrupted while it writes, or between two cells", "nothing half-written stays; the same command goes on"
 )
 def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed, monkeypatch):
-    unlearn = bench.unlearn
+    unlearn = runs.unlearn
 
     def stop_at_ft(method, *args, **how):
         if method == "ft":
@@ -463,7 +454,7 @@ def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed,
         return unlearn(method, *args, **how)
 
     with monkeypatch.context() as m:
-        m.setattr(bench, "unlearn", stop_at_ft)
+        m.setattr(runs, "unlearn", stop_at_ft)
         with pytest.raises(KeyboardInterrupt):
             run(SETTING, "ft,rl", tmp_path, **QUICK)
     assert computed == LONGEST_FIRST[:4] and len(read_records(tmp_path)) == 4
@@ -522,7 +513,7 @@ def test_methods_take_their_seed_from_the_setting():
 
 
 def test_tuned_values_are_used_and_given_ones_override_them(monkeypatch):
-    monkeypatch.setattr(bench, "tuned", lambda: {"textures/tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
+    monkeypatch.setattr(lab_cells, "tuned", lambda: {"textures/tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
 
     def config(method, model="tiny", **changes):
         return cells_of(replace(SETTING, model=model), [method], **changes)[-1].config
@@ -534,15 +525,15 @@ def test_tuned_values_are_used_and_given_ones_override_them(monkeypatch):
 
 
 def test_the_values_shipped_are_those_of_tuned_json_and_fit_a_config():
-    assert bench.tuned() == json.loads(bench.TUNED.read_text())["chosen"]
-    for key, methods in bench.tuned().items():
+    assert lab_cells.tuned() == json.loads(lab_cells.TUNED.read_text())["chosen"]
+    for key, methods in lab_cells.tuned().items():
         for method, values in methods.items():
             assert find_method(method) and replace(UNLEARN[key.split("/")[-1]], **values)
 
 
 def test_a_data_set_has_its_own_values_and_borrows_those_of_textures_until_it_was_searched(monkeypatch):
     table = {"textures/tiny": {"rl": {"lr": 0.5}, "ga": {"lr": 0.4}}, "folder:a/b/tiny": {"rl": {"lr": 0.1}}}
-    monkeypatch.setattr(bench, "tuned", lambda: table)
+    monkeypatch.setattr(lab_cells, "tuned", lambda: table)
 
     def lr(dataset, method, model="tiny"):
         return cells_of(Setting(dataset, model), [method])[-1].config.lr
@@ -613,7 +604,7 @@ def test_data_are_loaded_once_for_several_splits_and_again_for_another_seed():
 
 def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
     swept, own = cells_of(Setting(), ["falw-tau0", "falw"])[-2:]
-    assert swept.config == own.config and swept.config.lr == bench.tuned()["textures/tiny"]["falw"]["lr"]
+    assert swept.config == own.config and swept.config.lr == lab_cells.tuned()["textures/tiny"]["falw"]["lr"]
 
 
 # What a method fixes, and what none reads
@@ -638,7 +629,7 @@ def test_a_cell_says_the_configuration_that_runs(model, monkeypatch):
 def test_commands_still_find_the_stored_records():
     """`cifar10-borrowed` aside, which ran at the rates of textures, before CIFAR-10 had a search of its own."""
     for folder in ("textures", "cifar10", "tiny-imagenet"):
-        for path in (Path(bench.__file__).parents[1] / "results" / "cpu" / folder).glob("*.json"):
+        for path in (Path(runs.__file__).parents[1] / "results" / "cpu" / folder).glob("*.json"):
             record = json.loads(path.read_text())
             cells = cells_of(Setting(**record["setting"]), [record["method"]] * (record["method"] in ROWS))
             assert path.stem in {cell.key for cell in cells}, path
@@ -662,7 +653,7 @@ def test_a_change_that_no_method_reads_is_refused(tmp_path):
 def test_a_change_goes_where_one_method_reads_it():
     """A builder that reads the coefficient says so: the values that were searched are all read."""
     assert {n for n, row in ROWS.items() if row.reads("coefficient")} == {"iu", "l1-sparse", "sfron", "sfron+falw"}
-    assert all(ROWS[name].reads(key) for name, trials in tune.GRIDS.items() for key in trials[0])
+    assert all(ROWS[name].reads(key) for name, trials in lab_search.GRIDS.items() for key in trials[0])
 
 
 def test_a_short_original_leaves_out_the_milestones_that_it_does_not_reach():

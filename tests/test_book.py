@@ -13,7 +13,7 @@ import nbformat
 import pytest
 import yaml
 
-from falw.bench import Cell, Setting
+from falw.lab.cells import Cell, Setting
 from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent

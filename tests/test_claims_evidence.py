@@ -11,9 +11,10 @@ from statistics import fmean
 import pytest
 from stored import ROOT, stored
 
-from falw import paper, verdict
-from falw.bench import read_records, tuned
-from falw.report import OPEN, interval, side_of
+from falw.lab import claims, paper
+from falw.lab.cells import tuned
+from falw.lab.records import read_records
+from falw.lab.tables import OPEN, interval, side_of
 
 REAL = ("cifar10", "tiny-imagenet")
 SETS = ("textures", *REAL)
@@ -287,9 +288,9 @@ def test_chapter_9_which_scores_move():
 
 
 def how_many(data_set, source):
-    judged = verdict.judge(read_records(ROOT / "results" / "cpu" / data_set))
+    judged = claims.judge(read_records(ROOT / "results" / "cpu" / data_set))
     words = [e.verdict() for claim, evidence in judged if claim.source == source for e in evidence]
-    return tuple(words.count(word) for word in (verdict.HOLDS, verdict.FAILS, OPEN))
+    return tuple(words.count(word) for word in (claims.HOLDS, claims.FAILS, OPEN))
 
 
 def test_verdict_the_lead_of_falw_in_the_paper():
@@ -334,4 +335,4 @@ def test_verdict_tables_with_bars_in_their_quantities_have_seven_columns():
         for line in (line for table in tables for line in table.splitlines()):
             cells_of_line = re.split(r"(?<!\\)\|", line)[1:-1]
             assert len(cells_of_line) == 7
-            assert cells_of_line[-1].strip() in (":--", "verdict", verdict.HOLDS, verdict.FAILS, OPEN)
+            assert cells_of_line[-1].strip() in (":--", "verdict", claims.HOLDS, claims.FAILS, OPEN)

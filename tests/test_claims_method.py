@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from falw import paper
-from falw.bench import read_records
-from falw.report import FLOOR, GROUPS, OPEN, interval, of_groups, paired_gap, row_name, side_of, table
+from falw.lab import paper
+from falw.lab.records import read_records
+from falw.lab.tables import FLOOR, GROUPS, OPEN, interval, of_groups, paired_gap, row_name, side_of, table
 from falw.split import power_law_counts
 from falw.weights import balance_factor, forgetting_weight
 

@@ -11,10 +11,10 @@ import torch
 from stored import ROOT, stored
 
 import falw
-from falw import paper, report
+from falw.lab import paper, tables
 from falw.split import CAPS
 
-OPEN = report.OPEN
+OPEN = tables.OPEN
 
 
 def value(record, what, group):
@@ -36,7 +36,7 @@ def differences(data_set, method, gamma, what, group="all"):
 
 
 def side(values):
-    return report.side_of(report.interval(values), "below", "above")
+    return tables.side_of(tables.interval(values), "below", "above")
 
 
 def gammas(data_set, method):

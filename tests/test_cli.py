@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from falw import bench, grids, tune
 from falw.__main__ import main
-from falw.bench import TUNED, read_records
 from falw.data import DATASETS
+from falw.lab import cells as lab_cells
+from falw.lab import grids
+from falw.lab import run as runs
+from falw.lab import search as lab_search
+from falw.lab.cells import TUNED
+from falw.lab.records import read_records
+from falw.lab.tables import COLUMNS
 from falw.methods import ALIASES, METHODS, VARIANTS
 from falw.metrics import Scores, gap
-from falw.report import COLUMNS
 from falw.train import Config
 
 SMALL = ["--classes", "4", "--per-class", "12", "--size", "8", "--jobs", "1", "--device", "cpu"]
@@ -70,7 +74,7 @@ def nothing_is_computed(monkeypatch):
         pytest.fail("something is computed")
 
     for name in ("unlearn", "train_original", "predict"):
-        monkeypatch.setattr(bench, name, refuse)
+        monkeypatch.setattr(runs, name, refuse)
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def settings(monkeypatch, finished):
         asked.extend(settings)
         return read_records(finished[0])
 
-    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(runs, "run", run)
     return asked
 
 
@@ -183,7 +187,7 @@ def test_options_reach_the_setting(settings, falw):
     options = {"ratio": 0.2, "gamma": 1.5, "cap": "water-filling", "size": 8, "classes": 7, "per_class": 9}
     given = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), value)]
     falw("run", *given, "--dataset", "digits", "--model", "vgg16", "--split-mismatch", "--out", "unused")
-    expected = bench.Setting(dataset="digits", model="vgg16", split_mismatch=True, **options)
+    expected = lab_cells.Setting(dataset="digits", model="vgg16", split_mismatch=True, **options)
     assert settings == [expected]
 
 
@@ -192,14 +196,14 @@ def test_options_reach_the_setting(settings, falw):
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(tune, "GRIDS", {"ft": [{"lr": 0.01}, {"lr": 0.05}, {"lr": 0.2}]})
+    monkeypatch.setattr(lab_search, "GRIDS", {"ft": [{"lr": 0.01}, {"lr": 0.05}, {"lr": 0.2}]})
 
 
 @pytest.fixture
 def adopted(monkeypatch, tmp_path):
     """The file that `--adopt` changes, in place of the package's own."""
     path = shutil.copy(TUNED, tmp_path / "tuned.json")
-    monkeypatch.setattr(tune.adopt, "__defaults__", (path,))
+    monkeypatch.setattr(lab_search.adopt, "__defaults__", (path,))
     before = TUNED.read_bytes()
     yield path
     assert TUNED.read_bytes() == before
@@ -210,7 +214,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, ado
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune")
     search = json.loads((tmp_path / "tune" / "search.json").read_text())
     assert status == 0 and [t["changes"]["lr"] for t in search["trials"]][:3] == [0.01, 0.05, 0.2]
-    assert out == tune.to_markdown(search) + "\n" and adopted.read_bytes() == before
+    assert out == lab_search.to_markdown(search) + "\n" and adopted.read_bytes() == before
     assert (search["setting"]["seed"], search["setting"]["data_seed"]) == (100, 100)
 
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune", "--adopt")
@@ -371,7 +375,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(falw, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
-        m.setattr(bench, "unlearn", stop)
+        m.setattr(runs, "unlearn", stop)
         status, out, err = falw("run", *QUICK, "--out", tmp_path)
     assert (status, out, said(err)) == (130, "", ["falw: stopped; the same command goes on from here"])
     assert len(read_records(tmp_path)) == 1
@@ -387,14 +391,14 @@ def test_what_fails_on_the_way_is_one_line_and_status_1(falw, tmp_path, monkeypa
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(bench, "write_whole", fail)
+    monkeypatch.setattr(runs, "write_atomic", fail)
     status, out, err = falw("run", *QUICK, "--out", tmp_path)
     assert (status, out, said(err)) == (1, "", ["falw: disk full"])
 
 
 @pytest.mark.fault("the Original of a search diverges", "one line that says so, status 1")
 def test_a_search_that_has_no_retrain_says_what_diverged(small_grid, falw, tmp_path, monkeypatch):
-    monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
+    monkeypatch.setitem(lab_cells.RECIPES, "tiny", Config(epochs=2, lr=1e30))
     status, out, err = falw("tune", *SMALL, "--methods", "ft", "--out", tmp_path)
     *warned, line = said(err)
     assert (status, out) == (1, "") and line.startswith("falw: original: ") and "lower the learning rate" in line
@@ -416,8 +420,8 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(falw, tmp_path):
 def test_bench_runs_a_grid_and_report_prints_the_same_from_its_folder(falw, tmp_path, monkeypatch):
     small = grids.Grid("digits", "tiny", ((0.3, 0.5),), ("ft", "rl"), 2)
     monkeypatch.setattr(grids, "find_grid", lambda name, scale="full": (small,))
-    monkeypatch.setattr(bench, "RECIPES", {"tiny": replace(bench.RECIPES["tiny"], epochs=1)})
-    monkeypatch.setattr(bench, "UNLEARN", {"tiny": replace(bench.UNLEARN["tiny"], epochs=1)})
+    monkeypatch.setattr(lab_cells, "RECIPES", {"tiny": replace(lab_cells.RECIPES["tiny"], epochs=1)})
+    monkeypatch.setattr(lab_cells, "UNLEARN", {"tiny": replace(lab_cells.UNLEARN["tiny"], epochs=1)})
     status, out, _ = falw("bench", "table2", "--seeds", 2, "--out", tmp_path / "b", "--device", "cpu", "--jobs", 1)
     assert status == 0 and "the paper's Table 2" in out and "| ft |" in out
     status, again, _ = falw("report", tmp_path / "b", "--grid", "table2")

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from falw import data as data_module
-from falw.data import DATASETS, augment, load_dataset, textures
+from falw import data, folders
+from falw.data import DATASETS, load_dataset, textures
+from falw.images import augment
 
 
 @pytest.fixture(autouse=True)
@@ -217,8 +218,8 @@ def test_hidden_files_are_no_images(folder):
 
 def count_decodes(monkeypatch):
     calls = []
-    read = data_module._read_image
-    monkeypatch.setattr(data_module, "_read_image", lambda path, size: calls.append(path.name) or read(path, size))
+    read = folders._read_image
+    monkeypatch.setattr(folders, "_read_image", lambda path, size: calls.append(path.name) or read(path, size))
     return calls
 
 
@@ -280,7 +281,7 @@ def test_an_unwritable_cache_is_one_warning(folder, tmp_path, monkeypatch):
 def test_cache_folder_follows_the_users(monkeypatch):
     monkeypatch.delenv("FALW_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert str(data_module.cache_folder()) == "/somewhere/falw"
+    assert str(folders.cache_folder()) == "/somewhere/falw"
 
 
 def cut_short(path):
@@ -405,7 +406,7 @@ def test_what_may_not_be_read_is_named(folder, closed, monkeypatch):
 
     # Not by chmod: whoever runs the tests as root may read everything.
     monkeypatch.setattr(Image, "open", shut(Image.open))
-    monkeypatch.setattr(data_module.os, "scandir", shut(os.scandir))
+    monkeypatch.setattr(folders.os, "scandir", shut(os.scandir))
     with refused(f"{closed}' cannot be read .*Permission denied"):
         load(folder)
 
@@ -524,10 +525,8 @@ def test_a_list_that_cannot_be_read_is_named(tiny, monkeypatch):
 def test_a_list_cannot_name_what_lies_elsewhere(tiny, monkeypatch):
     secret = write(tiny.parent / "secret.png", (200, 0, 0), (8, 8))
     opened = []
-    read = data_module._read_image
-    monkeypatch.setattr(
-        data_module, "_read_image", lambda path, size: opened.append(path.resolve()) or read(path, size)
-    )
+    read = folders._read_image
+    monkeypatch.setattr(folders, "_read_image", lambda path, size: opened.append(path.resolve()) or read(path, size))
     elsewhere = ("../../../secret.png", f"{tiny.parent}/secret.png", "./val_0.JPEG", "..", ".", "a\0b")
     entries = [(VAL, f"\n{name}\tn1\n") for name in ("", *elsewhere)] + [("wnids.txt", f"{n}\n") for n in elsewhere]
     for file, entry in entries:
@@ -542,7 +541,7 @@ def test_a_list_cannot_name_what_lies_elsewhere(tiny, monkeypatch):
 @given(st.text(st.sampled_from("./a~\\\0 "), max_size=8))
 def test_a_name_that_is_accepted_stays_in_its_folder(name):
     try:
-        data_module._names(Path("list.txt"), [name])
+        folders._names(Path("list.txt"), [name])
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017
     else:

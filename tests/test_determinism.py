@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import answer, content
 
-from falw.bench import Setting, cells_of, run_cells
+from falw.lab.cells import Setting, cells_of
+from falw.lab.run import run_cells
 from falw.train import make_deterministic
 
 SETTING = Setting("textures", size=8, classes=4, per_class=12, gamma=1.0)

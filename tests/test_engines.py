@@ -19,9 +19,11 @@ import waiting
 from conftest import content, forks, started
 from waiting import wait_until
 
-from falw import bench
-from falw.bench import Setting, cells_of, run_cells
-from falw.engines import IN_PROCESS, TRIES, InProcess, OnCluster, find_engine, slots
+from falw.lab import run as runs
+from falw.lab.cells import Setting, cells_of
+from falw.lab.engines import IN_PROCESS, InProcess
+from falw.lab.ray import TRIES, OnCluster, find_engine, slots
+from falw.lab.run import run_cells
 
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 
@@ -81,7 +83,7 @@ def test_without_ray_the_package_runs_and_the_engine_says_what_to_install(tmp_pa
 import sys
 sys.modules["ray"] = None  # any import of it fails
 import falw
-from falw.engines import OnCluster
+from falw.lab.ray import OnCluster
 setting = falw.Setting("textures", **{SMALL!r})
 print(len(falw.run(setting, "ft", {str(tmp_path)!r}, original_epochs=1, epochs=1, device="cpu", jobs=1)))
 try:
@@ -281,7 +283,7 @@ def test_a_cell_whose_worker_is_killed_ends_done_once(engine, in_process, tmp_pa
         if cell.key == victim and not killed.exists():
             killed.write_text("once")
             os.kill(os.getpid(), signal.SIGKILL)
-        return bench.run_cell(cell, out, **how)
+        return runs.run_cell(cell, out, **how)
 
     out = tmp_path / "out"
     out.mkdir()

@@ -18,11 +18,15 @@ from conftest import KINDS, answer, content, forks, started
 from filelock import FileLock
 from waiting import wait_until
 
-from falw import bench, files
-from falw.bench import Setting, cells_of, run_cells
+from falw import files
+from falw.files import Checkpoint
+from falw.lab import records as lab_records
+from falw.lab import run as runs
+from falw.lab.cells import Setting, cells_of
+from falw.lab.run import run_cells
 from falw.methods import unlearn
 from falw.models import create
-from falw.train import Checkpoint, Config, train_original
+from falw.train import Config, train_original
 
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 CELLS = [
@@ -90,7 +94,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, tm
 
 
 def kill_in_write(at, cells, folder):
-    """Die in `write_whole`, at the file whose name ends in at[0]: with at[1] its bytes written and not renamed."""
+    """Die in `write_atomic`, at the file whose name ends in at[0]: with at[1] its bytes written and not renamed."""
 
     def replace(source, target, replace=os.replace):
         if str(target).endswith(at[0]):
@@ -107,7 +111,7 @@ def kill_in_write(at, cells, folder):
 
 def kill_in(name, cells, folder):
     """Die when bench calls the function of that name."""
-    setattr(bench, name, lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL))
+    setattr(runs, name, lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL))
     HERE(cells, folder)
 
 
@@ -272,15 +276,15 @@ def test_a_checkpoint_of_other_code_version_or_device_is_not_used(tmp_path, monk
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
 
     def of(place="cpu"):
-        with bench._checkpoint(path, torch.device(place)) as checkpoint:
+        with runs._checkpoint(path, torch.device(place)) as checkpoint:
             return checkpoint.of
 
-    runs = [of(), of("cuda")]
-    for module, name, value in ((bench, "code", lambda: "0" * 12), (torch, "__version__", "9.9")):
+    names = [of(), of("cuda")]
+    for module, name, value in ((runs, "code", lambda: "0" * 12), (torch, "__version__", "9.9")):
         with monkeypatch.context() as m:
             m.setattr(module, name, value)
-            runs.append(of())
-    assert len(set(runs)) == 4 and of() == runs[0]
+            names.append(of())
+    assert len(set(names)) == 4 and of() == names[0]
 
 
 @pytest.mark.fault(
@@ -291,7 +295,7 @@ def test_an_original_of_other_code_is_kept_and_said_to_be(tmp_path, monkeypatch)
     HERE(CELLS[:1], tmp_path)
     (path,) = tmp_path.glob("original-*.pt")
     before = path.read_bytes()
-    monkeypatch.setattr(bench, "code", lambda: "0" * 12)
+    monkeypatch.setattr(runs, "code", lambda: "0" * 12)
     with pytest.warns(UserWarning, match=f"{path.name} comes from other code; remove it to train it again"):
         HERE(CELLS[:2], tmp_path)
     assert path.read_bytes() == before
@@ -318,14 +322,14 @@ def count_and_run(log, barrier, cells, folder):
     """Run cells and append to the log what is computed; go on with the first when the other process is at one too."""
     meet = functools.cache(barrier.wait)
 
-    def counted(cell, *args, compute=bench._compute):
+    def counted(cell, *args, compute=runs._compute):
         meet(300)
         record = compute(cell, *args)  # raises Timeout while another process trains the Original
         with open(log, "a") as f:
             f.write(f"{cell.key}\n")
         return record
 
-    bench._compute = counted
+    runs._compute = counted
     HERE(cells, folder)
 
 
@@ -346,12 +350,12 @@ def test_two_processes_on_one_folder_share_the_cells_and_agree(whole, tmp_path):
 def tell_and_run(waits, cells, folder):
     """Run cells and say so before waiting for the lock of one."""
 
-    def alone(path, wait=True, alone=bench.alone):
+    def say_first(path, wait=True, lock=runs.lock):
         if wait and path.suffix == ".json":
             waits.set()
-        return alone(path, wait)
+        return lock(path, wait)
 
-    bench.alone = alone
+    runs.lock = say_first
     HERE(cells, folder)
 
 
@@ -398,8 +402,8 @@ def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
 )
 def test_records_of_other_code_are_kept_and_reported(tmp_path, monkeypatch, recwarn):
     first = HERE(CELLS[:3], tmp_path)
-    assert {r["code"] for r in first} == {bench.code()} and not recwarn
-    monkeypatch.setattr(bench, "code", lambda: "0" * 12)
+    assert {r["code"] for r in first} == {lab_records.code()} and not recwarn
+    monkeypatch.setattr(runs, "code", lambda: "0" * 12)
     words = r"3 of 3 records that were in .* come from other code \(\S+ at \S+\); they are kept: remove them"
     with pytest.warns(UserWarning, match=words):
         assert HERE(CELLS[:4], tmp_path)[:3] == first
@@ -414,16 +418,40 @@ def test_records_from_before_the_code_was_noted_are_reported_too(tmp_path):
         HERE(CELLS[:2], tmp_path)
 
 
-def test_the_code_is_another_when_a_deciding_module_is(tmp_path, monkeypatch):
-    package = Path(bench.falw.__file__).parent
-    assert {f"{name}.py" for name in bench.DECIDING} <= {path.name for path in package.iterdir()}
-    copy = tmp_path / "falw"
-    copy.mkdir()
-    for name in ("__init__", *bench.DECIDING, "plots"):
-        (copy / f"{name}.py").write_text((package / f"{name}.py").read_text())
-    monkeypatch.setattr(bench.falw, "__file__", str(copy / "__init__.py"))
-    assert bench.code.__wrapped__() == bench.code()
-    (copy / "plots.py").write_text("")
-    assert bench.code.__wrapped__() == bench.code()
-    (copy / "weights.py").write_text("")
-    assert bench.code.__wrapped__() != bench.code()
+def copy_of_the_package(folder):
+    """The deciding modules alone, as other files."""
+    package = Path(lab_records.falw.__file__).parent
+    for name in lab_records.DECIDING:
+        path = folder.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(package.joinpath(*name.split(".")).with_suffix(".py").read_text())
+    return folder / "__init__.py"
+
+
+@pytest.mark.parametrize(
+    "old, new, other",
+    [
+        ("0.2", "0.3", True),  # a number of a schedule
+        ("return (1 + math.cos", "return (2 + math.cos", True),
+        ("# a warning names what", "# another comment", False),
+        ('"""Train a model on everything', '"""Fit a network to everything', False),
+        ("import math\n", "import math\nimport cmath\n", False),
+    ],
+)
+def test_the_code_is_what_it_says_and_not_how(old, new, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab_records.falw, "__file__", str(copy_of_the_package(tmp_path / "falw")))
+    assert lab_records.code.__wrapped__() == lab_records.code()
+    path = tmp_path / "falw" / "train.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert (lab_records.code.__wrapped__() != lab_records.code()) == other
+
+
+def test_the_code_is_the_same_where_a_function_has_moved(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab_records.falw, "__file__", str(copy_of_the_package(tmp_path / "falw")))
+    here, there = tmp_path / "falw" / "train.py", tmp_path / "falw" / "methods.py"
+    moved = 'def own_label(batch: Batch) -> Tensor:\n    """The true label as the target."""\n    return batch.y\n'
+    assert moved in here.read_text()
+    here.write_text(here.read_text().replace(moved, ""))
+    there.write_text(f"{there.read_text()}\n\n{moved}")
+    assert lab_records.code.__wrapped__() == lab_records.code()

@@ -70,7 +70,7 @@ def test_waiting_would_be_noticed(on_the_host, data, split):
 
 def test_indices_are_sent_as_they_are(split):
     steps = train.epoch_steps("sequential", split, CONFIG, 1)
-    sent = train.send(steps, torch.device("cpu"))
+    sent = train.steps_to_device(steps, torch.device("cpu"))
     assert len(sent) == len(steps) > 3
     for a, b in zip(sent, steps):
         assert torch.equal(a.index, b.index) and (a.kind, a.progress) == (b.kind, b.progress)

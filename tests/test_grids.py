@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from falw import engines, grids, paper
-from falw.bench import Setting, cells_of
-from falw.grids import GRIDS, beside_paper, cells, complete, estimate, find_grid, rank_correlation, settings_of
+from falw.lab import engines, grids, paper
+from falw.lab.cells import Setting, cells_of
+from falw.lab.grids import GRIDS, beside_paper, cells, complete, estimate, find_grid, rank_correlation, settings_of
 
 TABLES = [(name, found) for name, grids_ in GRIDS.items() for found in grids_ if found.table is not None]
 

@@ -10,11 +10,13 @@ from conftest import ROWS
 from torch import nn
 from torch.nn import functional as F
 
-from falw import methods
-from falw.methods import ALIASES, METHODS, VARIANTS, Method, Task, find_method, unlearn
+from falw import methods, parts
+from falw.methods import ALIASES, METHODS, VARIANTS, Method, find_method, unlearn
 from falw.metrics import score
+from falw.models import true_probability
+from falw.parts import Task
 from falw.train import ORDER, Batch, Config, draw_augmentation, epoch_steps, generator, load_batch, predict
-from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, true_probability, z_score
+from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, z_score
 
 ITERATIVE = [name for name, row in METHODS.items() if row.function is None]
 
@@ -89,15 +91,15 @@ def labels(build, task, epoch):
 
 
 def test_random_labels_once_are_other_classes_and_stay(task):
-    first = labels(methods.random_labels(), task, 0)
+    first = labels(parts.random_labels(), task, 0)
     assert (first != task.data.train.y).all() and first.min() >= 0 and first.max() < task.data.num_classes
-    assert torch.equal(first, labels(methods.random_labels(), task, 5))
+    assert torch.equal(first, labels(parts.random_labels(), task, 5))
     others = [(first - task.data.train.y) % task.data.num_classes]
     assert torch.cat(others).unique().tolist() == list(range(1, task.data.num_classes))
 
 
 def test_official_random_labels_are_redrawn_and_may_be_the_own(task):
-    build = methods.random_labels(redraw=True, may_be_own=True)
+    build = parts.random_labels(redraw=True, may_be_own=True)
     first, second = labels(build, task, 0), labels(build, task, 1)
     assert not torch.equal(first, second) and torch.equal(first, labels(build, task, 0))
     share = torch.stack([labels(build, task, e) == task.data.train.y for e in range(40)]).double().mean()
@@ -106,7 +108,7 @@ def test_official_random_labels_are_redrawn_and_may_be_the_own(task):
 
 def test_nearest_label_is_one_signed_step(task):
     batch = first_batch(task)
-    got = methods.nearest_label(0.1)(task)(batch)
+    got = parts.nearest_label(0.1)(task)(batch)
     for i in range(6):
         x = (batch.x[i : i + 1].double() / 255).float().requires_grad_()
         nn.CrossEntropyLoss()(task.original(x), batch.y[i : i + 1]).backward()
@@ -133,14 +135,14 @@ def gradient_sum(task, squared=False):
 
 
 def test_saliency_mask_is_the_global_top_of_the_summed_gradient(task):
-    mask = torch.cat([m.flatten() for m in methods.saliency_mask(0.2)(task).values()])
+    mask = torch.cat([m.flatten() for m in parts.saliency_mask(0.2)(task).values()])
     size = gradient_sum(task).abs()
     assert mask.sum() == int(0.2 * len(mask))
     assert size[mask].min() >= size[~mask].max() - 1e-6
 
 
 def test_fisher_mask_compares_mean_squares(task):
-    mask = methods.fisher_mask()(task)
+    mask = parts.fisher_mask()(task)
     model, fisher = copy.deepcopy(task.original), {}
     draws = draw_augmentation(len(task.data.train.y), task.config, 0, torch.device("cpu"))
     forget = torch.zeros(len(task.data.train.y), dtype=torch.bool)
@@ -233,7 +235,7 @@ def test_l1_step(original, data, split, config, single):
 
 
 def test_l1_fades_by_epoch(task):
-    penalty = methods.fading_l1(0.1)(task)
+    penalty = parts.fading_l1(0.1)(task)
     model = nn.Linear(2, 1)
     norm = sum(p.abs().sum() for p in model.parameters()).item()
     got = [penalty(model, t).item() / norm for t in (0, 0.3, 0.34, 0.66, 0.67, 0.99)]
@@ -256,7 +258,7 @@ def test_rl_sequential_ends_on_retained_data(original, data, split, config):
 def test_bs_step(original, data, split, config, single):
     task, batch = single
     b = batch("forget")
-    target = methods.nearest_label()(task)(b)
+    target = parts.nearest_label()(task)(b)
     check_step("bs", original, data, split, config, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task)
 
 
@@ -264,7 +266,7 @@ def test_be_step_trains_an_extra_class_and_takes_it_away(original, data, split, 
     task, batch = single
     b = batch("forget")
     wide = copy.deepcopy(original)
-    methods.widen_head(wide, config.seed)
+    parts.widen_head(wide, config.seed)
     assert torch.equal(wide.head.weight[:-1], original.head.weight) and wide.head.out_features == data.num_classes + 1
     target = torch.full_like(b.y, data.num_classes)
     expected = written_out(wide, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task, config.lr)
@@ -304,7 +306,7 @@ def algorithm_1_loss(b, target, data, split, tau=0.15):
 def test_falw_step_is_algorithm_1(original, data, split, config, single):
     task, batch = single
     b = batch("union")
-    target = methods.random_labels()(task)(b)
+    target = parts.random_labels()(task)(b)
     model = copy.deepcopy(original)
     loss = algorithm_1_loss(b, target, data, split)
     model.eval()
@@ -312,11 +314,11 @@ def test_falw_step_is_algorithm_1(original, data, split, config, single):
     assert torch.allclose(one_step("rl+falw", original, data, split, config), expected, atol=1e-5)
 
 
-PLUGGED = {"rl": "rl+falw", "salun": "falw", "ga": "ga+falw", "sfron": "sfron+falw"}
+BASE_TO_FALW = {"rl": "rl+falw", "salun": "falw", "ga": "ga+falw", "sfron": "sfron+falw"}
 
 
 def test_falw_is_one_replace():
-    for base, name in PLUGGED.items():
+    for base, name in BASE_TO_FALW.items():
         changed = {f for f in Method.__dataclass_fields__ if getattr(METHODS[base], f) != getattr(METHODS[name], f)}
         assert "weight" in changed and changed <= {"summary", "weight", "targets"}
 
@@ -351,7 +353,7 @@ def test_sfron_sequence_is_written_out(original, data, split, config):
     """Forget step (weighted ascent, mask, clip), then retain step, one optimiser, cosine rate."""
     config = replace(config, epochs=2, batch_size=24)
     task = Task(original, data, split, replace(config, schedule="cosine"))
-    mask = methods.fisher_mask()(task)
+    mask = parts.fisher_mask()(task)
     model = copy.deepcopy(original).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9, weight_decay=5e-4)
     forget = torch.zeros(len(data.train.y), dtype=torch.bool)
@@ -387,7 +389,7 @@ def test_sfron_coefficient_comes_from_the_configuration(task):
 
 
 def dense_hessian(task, samples):
-    g = torch.stack(list(methods._single_gradients(task, samples))).double()
+    g = torch.stack(list(parts._single_gradients(task, samples))).double()
     return g, torch.eye(g.shape[1], dtype=torch.double) + g.T @ g / samples
 
 
@@ -412,21 +414,21 @@ def small_task(data, split, config):
 def test_exact_influence_solves_the_dense_system(small_task):
     samples = 40
     _, hessian = dense_hessian(small_task, samples)
-    v = methods._left_out(small_task)
+    v = parts._left_out(small_task)
     expected = torch.linalg.solve(hessian, v.double()).float()
-    model = methods.influence(alpha=2.0, samples=samples, exact=True)(small_task)
+    model = parts.influence(alpha=2.0, samples=samples, exact=True)(small_task)
     step = (parameters(model) - parameters(small_task.original)) / 2
     assert torch.allclose(step, expected, atol=1e-6)
 
 
 def test_official_influence_collapses_to_one_direction(small_task):
-    v = methods._left_out(small_task)
-    gradients = list(methods._single_gradients(small_task, 60))
-    k = methods._one_direction(v, iter(gradients), 60)
+    v = parts._left_out(small_task)
+    gradients = list(parts._single_gradients(small_task, 60))
+    k = parts._one_direction(v, iter(gradients), 60)
     along = gradients[0] / gradients[0].norm()
     rest = (k - v) - ((k - v) @ along) * along
     assert (k - v).norm() > 1e-6 and rest.norm() < 1e-4 * (k - v).norm()
-    exact = methods._woodfisher(v, iter(gradients), 60)
+    exact = parts._woodfisher(v, iter(gradients), 60)
     assert F.cosine_similarity(exact - v, along, dim=0).abs() < 0.999
 
 
@@ -441,12 +443,12 @@ def test_influence_gradient_is_written_out(small_task):
         nn.CrossEntropyLoss()(model(b.x), b.y).backward()
         grads[part] = torch.cat([p.grad.flatten() for p in model.parameters()])
     share = len(task.split.forget) / (len(task.split.forget) + len(task.split.retain))
-    assert torch.allclose(methods._left_out(task), share * (grads["forget"] - grads["retain"]), atol=1e-6)
+    assert torch.allclose(parts._left_out(task), share * (grads["forget"] - grads["retain"]), atol=1e-6)
 
 
 def test_influence_refuses_to_store_too_much():
     with pytest.raises(ValueError, match="choose 200 or fewer"):
-        methods.influence(samples=201, exact=True)
+        parts.influence(samples=201, exact=True)
 
 
 def test_config_of_a_method_wins(original, data, split, config, monkeypatch):
@@ -500,19 +502,19 @@ def one_over(task):
 
 def test_the_saliency_of_a_last_batch_of_one_image_counts_as_a_batch(one_over):
     gradients = gradients_of_batches(one_over, "forget")
-    size, mask = gradients.sum(0).abs(), flat(methods.saliency_mask()(one_over).values())
+    size, mask = gradients.sum(0).abs(), flat(parts.saliency_mask()(one_over).values())
     assert len(gradients) == 2 and size[mask].min() >= size[~mask].max() - 1e-6
 
 
 def test_the_fisher_mask_squares_a_last_batch_of_one_image_by_itself(one_over):
     forget, retain = (gradients_of_batches(one_over, part).square().mean(0) for part in ("forget", "retain"))
-    mask = flat(methods.fisher_mask()(one_over).values())
+    mask = flat(parts.fisher_mask()(one_over).values())
     clear = (forget - retain).abs() > 1e-3 * retain  # entries that rounding does not decide
     assert clear.float().mean() > 0.9 and torch.equal(mask[clear], (forget >= retain)[clear])
 
 
 def test_single_gradients_are_of_single_images_to_the_last(small_task):
-    found = torch.stack(list(methods._single_gradients(small_task, 1000)))
+    found = torch.stack(list(parts._single_gradients(small_task, 1000)))
     expected = gradients_of_batches(small_task._replace(config=replace(small_task.config, batch_size=1)), "retain")
     assert len(found) == len(small_task.split.retain) < 1000
     assert torch.allclose(found, expected, atol=1e-6)

@@ -12,17 +12,9 @@ from torch import nn
 
 from falw.methods import METHODS, unlearn
 from falw.metrics import Part
+from falw.models import probabilities
 from falw.train import Batch, Objective, predict
-from falw.weights import (
-    FaLW,
-    balance_factor,
-    beta_fit,
-    beta_weight,
-    class_stats,
-    forgetting_weight,
-    probabilities,
-    z_score,
-)
+from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
 
 HALVES = [torch.bfloat16, torch.float16]
 halves = pytest.mark.parametrize("half", HALVES, ids=["bfloat16", "float16"])

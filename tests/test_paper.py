@@ -2,7 +2,7 @@
 
 import pytest
 
-from falw import paper
+from falw.lab import paper
 from falw.methods import METHODS
 
 

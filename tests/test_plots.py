@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot as plt
 
-from falw import plots
+from falw.book import plots
 
 
 @pytest.fixture(autouse=True)

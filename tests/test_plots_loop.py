@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgba
 
-from falw import plots
+from falw.book import plots
 
 
 @pytest.fixture(autouse=True)

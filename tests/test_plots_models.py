@@ -9,7 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from falw import plots
+from falw.book import plots
 from falw.metrics import Part, Scores
 from falw.split import long_tailed_split
 

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import beta as beta_density
 from scipy.stats import norm
 
-from falw import plots
-from falw.methods import Trace
+from falw.book import plots
+from falw.lab.traces import Trace
 from falw.metrics import Part
 from falw.weights import balance_factor, beta_fit, class_stats
 

@@ -1,4 +1,4 @@
-"""Tables from records made by hand, in the shape that `bench.run_cell` writes: no training here."""
+"""Tables from records made by hand, in the shape that `run_cell` writes: no training here."""
 
 import csv
 import io
@@ -10,10 +10,20 @@ from dataclasses import asdict
 
 import pytest
 
-from falw import paper, report
-from falw.bench import FLOOR_SEED, Setting
+from falw.lab import paper, tables
+from falw.lab.cells import FLOOR_SEED, Setting
+from falw.lab.tables import (
+    COLUMNS,
+    describe,
+    grid,
+    methods_to_markdown,
+    paired_gap,
+    table,
+    to_csv,
+    to_json,
+    to_markdown,
+)
 from falw.methods import METHODS
-from falw.report import COLUMNS, describe, grid, methods_to_markdown, paired_gap, table, to_csv, to_json, to_markdown
 from falw.split import power_law_counts
 from falw.train import Config
 
@@ -246,7 +256,7 @@ def test_group_gaps_are_signed_paired_by_seed_and_leave_empty_groups_out():
         with_probabilities("rl", 1, 2, 42.0, (0.2, 0.5, None)),
         with_probabilities("rl", 7, 2, 90.0, (0.9, 0.9, None)),  # no Retrain of its seed
     ]
-    rows = report.group_gaps(records)
+    rows = tables.group_gaps(records)
     assert [(r["method"], r["group"], r["seeds"]) for r in rows] == [
         *[("noise floor", g, 1) for g in ("all", "head", "mid")],
         *[("rl", g, 2) for g in ("all", "head", "mid")],
@@ -263,7 +273,7 @@ def test_probabilities_pool_seeds_and_weight_groups_by_their_images():
         with_probabilities("rl", 1, 2, 42.0, (0.5, 0.4, None), counts=(3, 6)),
         {"scores": None},
     ]
-    found = report.probabilities(records)
+    found = tables.probabilities(records)
     assert set(found) == {("rl", 2.0, g) for g in ("all", "head", "mid")}
     assert found["rl", 2.0, "head"] == {"counts": [4, 8], "mean": pytest.approx((3 * 0.3 + 9 * 0.5) / 12)}
     assert found["rl", 2.0, "all"]["counts"] == [8, 16]
@@ -271,7 +281,7 @@ def test_probabilities_pool_seeds_and_weight_groups_by_their_images():
 
 def test_over_gamma_gathers_values_by_gamma_and_leaves_out_what_is_not_there():
     records = [record("ft", (k, 0, 0, 0), seed=k % 2, gamma=gamma) for k, gamma in ((5, 2), (4, 0.5), (2, 2), (1, 0.5))]
-    found = report.over_gamma(records, lambda r: None if r["scores"]["fa"] == 5 else r["scores"]["fa"])
+    found = tables.over_gamma(records, lambda r: None if r["scores"]["fa"] == 5 else r["scores"]["fa"])
     assert list(found.items()) == [(0.5, [4, 1]), (2.0, [2])]
 
 
@@ -284,7 +294,7 @@ def test_group_gaps_stay_within_a_gamma_and_weight_groups_by_their_images():
 
     records = [of("falw", 2, 24.0, 0.6), of("falw", 0.5, 50.0, 0.7), of("ft", 0.5, 44.0, 0.5)]
     records += [of("retrain", 2, 20.0, 0.5), of("retrain", 0.5, 40.0, 0.5), {"scores": None}]
-    rows = report.group_gaps(records)
+    rows = tables.group_gaps(records)
     assert [(r["method"], r["gamma"], r["fa"]["mean"]) for r in rows if r["group"] == "mid"] == [
         ("ft", 0.5, 2.0),
         ("falw", 0.5, 5.0),
@@ -295,31 +305,31 @@ def test_group_gaps_stay_within_a_gamma_and_weight_groups_by_their_images():
 
 def test_probabilities_keep_gammas_and_the_noise_floor_apart():
     records = [with_probabilities("retrain", 0, g, 40.0, (0.5, 0.5, 0.5), config_seed=s) for g, s in ((1, 0), (2, 9))]
-    assert {(m, g) for m, g, _ in report.probabilities(records)} == {("retrain", 1.0), ("noise floor", 2.0)}
+    assert {(m, g) for m, g, _ in tables.probabilities(records)} == {("retrain", 1.0), ("noise floor", 2.0)}
 
 
 def test_over_gamma_is_in_order_of_gamma_and_seed_and_keeps_zeros():
     records = [record("ft", (fa, 0, 0, 0), seed=s, gamma=g) for fa, s, g in ((7, 1, 2), (0, 0, 2), (5, 2, 0.5))]
-    assert list(report.over_gamma(records, lambda r: r["scores"]["fa"]).items()) == [(0.5, [5]), (2.0, [0, 7])]
+    assert list(tables.over_gamma(records, lambda r: r["scores"]["fa"]).items()) == [(0.5, [5]), (2.0, [0, 7])]
 
 
 def test_mean_ranks_by_hand():
     # ranks a 1, 1, 2, 1; b 2, 2, 1, 2; c 3 everywhere: means 1.25, 1.75, 3
     blocks = [{"a": 1, "b": 2, "c": 9}, {"a": 3, "b": 4, "c": 5}, {"a": 2, "b": 1, "c": 3}, {"a": 0, "b": 1, "c": 2}]
-    found = report.mean_ranks(blocks)
+    found = tables.mean_ranks(blocks)
     assert found["ranks"] == {"a": 1.25, "b": 1.75, "c": 3} and list(found["ranks"]) == ["a", "b", "c"]
     # Demšar's table 5 has q = 2.343 for three methods at 0.05
     assert found["critical difference"] == pytest.approx(2.343 * (3 * 4 / (6 * 4)) ** 0.5, abs=1e-3)
     # Friedman: 12 n / (k (k + 1)) * (sum of squared means - k (k + 1)^2 / 4) = 4 * (1.25^2 + 1.75^2 + 9 - 12) = 6.5
     assert found["p"] == pytest.approx(math.exp(-6.5 / 2)) and found["blocks"] == 4
-    ties = report.mean_ranks([{"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}])
+    ties = tables.mean_ranks([{"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}])
     assert ties["ranks"] == {"a": 1.25, "b": 1.75, "c": 3}
 
 
 def test_too_few_to_rank_is_refused():
     for blocks in ([], [{"a": 1, "b": 2, "c": 3}], [{"a": 1, "b": 2}] * 3):
         with pytest.raises(ValueError, match=f"{len(blocks)} settings of .* methods: ranks need"):
-            report.mean_ranks(blocks)
+            tables.mean_ranks(blocks)
 
 
 def test_blocks_are_settings_with_every_method_and_means_over_their_seeds():
@@ -330,11 +340,11 @@ def test_blocks_are_settings_with_every_method_and_means_over_their_seeds():
         for m, fa in (("retrain", 50.0), ("rl", 54.0 + shift), ("ga", 58.0))
     ]
     # FA and MIA differ by 4 (or 12) and 8 points: the gaps of rl are 2 and 6 over four scores, that of ga 4
-    blocks = report.gap_blocks(records, ["ga", "rl"])
+    blocks = tables.gap_blocks(records, ["ga", "rl"])
     assert blocks == [{"ga": 4.0, "rl": 4.0}] * 2
-    assert report.gap_blocks(records[:-1], ["ga", "rl"]) == blocks  # a seed less, and it is still there
+    assert tables.gap_blocks(records[:-1], ["ga", "rl"]) == blocks  # a seed less, and it is still there
     gone = [r for r in records if (r["method"], r["setting"]["gamma"]) != ("ga", 1.0)]
-    assert report.gap_blocks(gone, ["ga", "rl"]) == blocks[:1]
+    assert tables.gap_blocks(gone, ["ga", "rl"]) == blocks[:1]
 
 
 # Which side of 0 an interval lies on
@@ -343,8 +353,8 @@ def test_blocks_are_settings_with_every_method_and_means_over_their_seeds():
 def test_an_interval_is_on_a_side_of_0_only_if_all_of_it_is():
     for low, high, place in ((-2, -1, 0), (1, 2, 1), (-1, 1, 2), (-1, 0, 2), (0, 1, 2), (0, 0, 2)):
         found = {"low": low, "high": high}
-        assert report.side_of(found) == ("closer", "further", "cannot be told")[place], found
-        assert report.side_of(found, "first", "second") == ("first", "second", report.OPEN)[place], found
+        assert tables.side_of(found) == ("closer", "further", "cannot be told")[place], found
+        assert tables.side_of(found, "first", "second") == ("first", "second", tables.OPEN)[place], found
 
 
 # What a table in Markdown refuses or escapes

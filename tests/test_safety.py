@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from falw.bench import read_predictions
+from falw.lab.records import read_predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from falw.data import augment
-from falw.models import create
+from falw.images import augment
+from falw.models import create, features
 from falw.split import long_tailed_split
 from falw.train import (
     AUGMENT,
@@ -26,7 +26,6 @@ from falw.train import (
     constant,
     draw_augmentation,
     epoch_steps,
-    features,
     fit,
     generator,
     negative_cross_entropy,

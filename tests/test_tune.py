@@ -6,12 +6,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from falw import bench, tune
-from falw.bench import Setting, read_records
+from falw.lab import cells as lab_cells
+from falw.lab import run as runs
+from falw.lab import search as lab_search
+from falw.lab.cells import Setting
+from falw.lab.records import read_records
+from falw.lab.search import GRIDS, adopt, at_the_edge, store, to_markdown, unseen_gap
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap
 from falw.train import Config
-from falw.tune import GRIDS, adopt, at_the_edge, store, to_markdown, unseen_gap
 
 SETTING = Setting("textures", size=8, classes=4, per_class=12, seed=100, data_seed=100)
 SERIAL = {"device": "cpu", "jobs": 1}
@@ -98,9 +101,9 @@ def by_hand(monkeypatch):
 
     def search(gaps, unseen=None, beside=(), outward=()):
         unseen = unseen or gaps
-        monkeypatch.setattr(tune, "GRIDS", {m: [{"lr": lr} for lr in RATES] for m in gaps})
+        monkeypatch.setattr(lab_search, "GRIDS", {m: [{"lr": lr} for lr in RATES] for m in gaps})
         grid = [(g, u) for m in gaps for g, u in zip(gaps[m], unseen[m], strict=True)]
-        monkeypatch.setattr(tune, "OUTWARD", len(outward))
+        monkeypatch.setattr(lab_search, "OUTWARD", len(outward))
         waves = [[(0, 0), (0, 0), (-2, 0)], grid, *outward, list(beside) or [(40, 99)] * 2 * len(gaps)]
         asked.clear()
 
@@ -112,10 +115,10 @@ def by_hand(monkeypatch):
                 for c, (g, u) in zip(cells, waves[len(asked) - 1])
             ]
 
-        monkeypatch.setattr(tune, "run_cells", run_cells)
-        monkeypatch.setattr(tune, "read_predictions", lambda record, out: record["unseen"])
-        monkeypatch.setattr(tune, "unseen_gap", lambda unseen, counts: unseen)
-        return tune.tune(SETTING, ",".join(gaps), "unused", **SERIAL)
+        monkeypatch.setattr(lab_search, "run_cells", run_cells)
+        monkeypatch.setattr(lab_search, "read_predictions", lambda record, out: record["unseen"])
+        monkeypatch.setattr(lab_search, "unseen_gap", lambda unseen, counts: unseen)
+        return lab_search.tune(SETTING, ",".join(gaps), "unused", **SERIAL)
 
     asked = search.asked = []
     return search
@@ -163,12 +166,12 @@ def test_each_of_two_values_at_an_edge_gets_its_own_trial_beyond():
         for lr in (0.1, 0.2, 0.6)
         for c in (1, 4, 16)
     ]
-    found = tune._outward(trials, "sfron")
+    found = lab_search._outward(trials, "sfron")
     assert found == [{"lr": pytest.approx(0.05), "coefficient": 1}, {"lr": 0.1, "coefficient": 0.25}]
 
 
 def test_the_search_stops_after_four_trials_beyond(by_hand, monkeypatch):
-    assert tune.OUTWARD == 4
+    assert lab_search.OUTWARD == 4
     search = by_hand({"ft": [1, 2, 3]}, outward=[[(1 - k / 8, 9)] for k in (1, 2, 3, 4)])
     assert [lr for wave in by_hand.asked[2:6] for _, lr in wave] == pytest.approx([0.05, 0.025, 0.0125, 0.00625])
     assert lr_of(search["chosen"]) == {"ft": 0.00625}
@@ -176,8 +179,8 @@ def test_the_search_stops_after_four_trials_beyond(by_hand, monkeypatch):
 
 def test_half_way_moves_the_first_value_and_keeps_the_other(monkeypatch):
     grid = [{"lr": lr, "coefficient": c} for lr in (0.1, 0.4, 1.6) for c in (1, 9, 3)]
-    monkeypatch.setattr(tune, "GRIDS", {"sfron": grid})
-    down, up = tune._halfway("sfron", {"lr": 0.4, "coefficient": 9})
+    monkeypatch.setattr(lab_search, "GRIDS", {"sfron": grid})
+    down, up = lab_search._halfway("sfron", {"lr": 0.4, "coefficient": 9})
     assert down == pytest.approx({"lr": 0.2, "coefficient": 9}) and up == pytest.approx({"lr": 0.8, "coefficient": 9})
 
 
@@ -216,9 +219,9 @@ def found(tmp_path_factory):
     """A real search over a grid of which one trial diverges, and its folder."""
     folder = tmp_path_factory.mktemp("tune")
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(tune, "GRIDS", GRID)
-        m.setattr(tune, "OUTWARD", 0)
-        return tune.tune(SETTING, "all", folder, **SERIAL), folder
+        m.setattr(lab_search, "GRIDS", GRID)
+        m.setattr(lab_search, "OUTWARD", 0)
+        return lab_search.tune(SETTING, "all", folder, **SERIAL), folder
 
 
 def test_a_search_survives_what_diverges(found):
@@ -240,22 +243,22 @@ def test_a_search_agrees_with_its_records(found):
 
 
 def test_a_second_search_computes_nothing(found, monkeypatch):
-    monkeypatch.setattr(tune, "GRIDS", GRID)
-    monkeypatch.setattr(tune, "OUTWARD", 0)
+    monkeypatch.setattr(lab_search, "GRIDS", GRID)
+    monkeypatch.setattr(lab_search, "OUTWARD", 0)
     for name in ("train_original", "unlearn"):
-        monkeypatch.setattr(bench, name, lambda *args, **how: pytest.fail("something is computed"))
-    assert tune.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
+        monkeypatch.setattr(runs, name, lambda *args, **how: pytest.fail("something is computed"))
+    assert lab_search.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
 
 
 def test_without_a_retrain_to_compare_with_a_search_says_why(monkeypatch, tmp_path):
-    monkeypatch.setitem(bench.RECIPES, "tiny", Config(epochs=2, lr=1e30))
+    monkeypatch.setitem(lab_cells.RECIPES, "tiny", Config(epochs=2, lr=1e30))
     with pytest.raises(FloatingPointError, match="original: .* diverged; lower the learning rate"):
-        tune.tune(SETTING, "ft", tmp_path, **SERIAL)
+        lab_search.tune(SETTING, "ft", tmp_path, **SERIAL)
 
 
 def test_a_search_without_a_grid_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to tune in 'retrain'; choose from: ft, rl"):
-        tune.tune(SETTING, "retrain", tmp_path / "out", **SERIAL)
+        lab_search.tune(SETTING, "retrain", tmp_path / "out", **SERIAL)
     assert not (tmp_path / "out").exists()
 
 
@@ -290,11 +293,11 @@ def test_adopting_keeps_other_methods_other_networks_and_the_rest_of_the_file(fo
 def test_what_is_adopted_is_what_runs_use_from_then_on(found, tmp_path, monkeypatch):
     path = tmp_path / "tuned.json"
     path.write_text('{"chosen": {}}')
-    monkeypatch.setattr(bench, "TUNED", path)
-    bench.tuned.cache_clear()
+    monkeypatch.setattr(lab_cells, "TUNED", path)
+    lab_cells.tuned.cache_clear()
     try:
-        before = bench.cells_of(SETTING, ["iu"])[-1].config
+        before = lab_cells.cells_of(SETTING, ["iu"])[-1].config
         adopt(found[0], path)
-        assert bench.cells_of(SETTING, ["iu"])[-1].config == replace(before, **found[0]["chosen"]["iu"]) != before
+        assert lab_cells.cells_of(SETTING, ["iu"])[-1].config == replace(before, **found[0]["chosen"]["iu"]) != before
     finally:
-        bench.tuned.cache_clear()
+        lab_cells.tuned.cache_clear()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from falw.verdict import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, judge, rows
+from falw.lab.claims import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, judge, rows
 
 
 def record(method, seed, gamma=1.0, fa=(50.0, 50.0), p=(0.5, 0.5), ra=99.0, **setting):

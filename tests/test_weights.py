@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from falw import weights
+from falw import models, weights
 from falw.models import create
 from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
 
@@ -303,10 +303,10 @@ def test_probabilities_are_those_of_the_chosen_images_in_float32():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).bfloat16()
     x = torch.rand(600, 1, 2, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
     index, y = torch.arange(599, -1, -1), torch.arange(600) % 3
-    got = weights.probabilities(model, x, index)
+    got = models.probabilities(model, x, index)
     assert (got.dtype, got.requires_grad) == (torch.float32, False)
     assert torch.allclose(got, model(x.flip(0)).float().softmax(1), atol=1e-6)
-    assert torch.equal(weights.true_probability(model, x, y, index), got[range(600), y.flip(0)])
+    assert torch.equal(models.true_probability(model, x, y, index), got[range(600), y.flip(0)])
 
 
 @pytest.mark.fault(

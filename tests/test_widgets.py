@@ -12,9 +12,12 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from falw import report, widgets
-from falw.methods import trace, unlearn
-from falw.weights import balance_factor, class_stats, forgetting_weight, true_probability, z_score
+from falw.book import explorers
+from falw.lab import tables
+from falw.lab.traces import trace
+from falw.methods import unlearn
+from falw.models import true_probability
+from falw.weights import balance_factor, class_stats, forgetting_weight, z_score
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,13 +49,13 @@ def draw(slope, offset):
 
 def show(shown, **changes):
     how = {"name": "line", "alt": lambda slope, offset: f"{slope} </script> {offset}", "start": {"slope": 2.0}}
-    widgets.explore(draw, **{**how, "slope": [1.0, 2.0, 3.0], "offset": [0, 5], **changes})
+    explorers.explore(draw, **{**how, "slope": [1.0, 2.0, 3.0], "offset": [0, 5], **changes})
     return shown[-1]
 
 
 def test_one_output_has_a_control_a_page_a_picture_and_words(shown):
     bundle = show(shown)
-    assert set(bundle) == {widgets.WIDGET, "text/html", "image/png", "text/plain"}
+    assert set(bundle) == {explorers.WIDGET, "text/html", "image/png", "text/plain"}
     assert bundle["text/plain"] == "2.0 </script> 0"
     assert base64.b64decode(bundle["image/png"])[:4] == b"\x89PNG"
 
@@ -98,7 +101,7 @@ def test_the_live_control_draws_what_is_chosen():
         return draw(slope, offset)
 
     values, begin = {"slope": [1.0, 2.0], "offset": [0, 5]}, {"slope": 2.0, "offset": 0}
-    box = widgets._live(remember, {"slope": "slope", "offset": "b"}, values, begin)
+    box = explorers._live(remember, {"slope": "slope", "offset": "b"}, values, begin)
     slope, offset, _ = box.children
     assert (slope.description, offset.description) == ("slope", "b") and calls == [(2.0, 0)]
     offset.value = 5
@@ -128,11 +131,11 @@ def records():
 
 
 EXPLORERS = {
-    "forget-set": lambda records: widgets.forget_set(),
-    "weight": lambda records: widgets.weight(),
-    "balance": lambda records: widgets.balance(),
-    "deviations": lambda records: widgets.deviations(records, ["rl", "salun"]),
-    "benchmark": lambda records: widgets.benchmark({"textures": report.table(records)}),
+    "forget-set": lambda records: explorers.forget_set(),
+    "weight": lambda records: explorers.weight(),
+    "balance": lambda records: explorers.balance(),
+    "deviations": lambda records: explorers.deviations(records, ["rl", "salun"]),
+    "benchmark": lambda records: explorers.benchmark({"textures": tables.table(records)}),
 }
 
 
@@ -178,7 +181,7 @@ def test_trajectory_explorer_and_trace_agree_on_every_epoch(original, data, spli
     assert found.p.shape == found.z.shape == found.w.shape == (config.epochs + 1, len(split.forget))
     assert found.val_p.shape == (config.epochs + 1, len(split.val)) and len(found.stats) == config.epochs + 1
     assert ((found.w > 1) == (found.z > 0)).all() and found.p[0].mean() > found.p[-1].mean()
-    widgets.trajectory(found, {"head": 0, "tail": data.num_classes - 1})
+    explorers.trajectory(found, {"head": 0, "tail": data.num_classes - 1})
     texts, frames = content(shown[-1]["text/html"])
     assert texts["texts"] == [["head", "tail"], ["0", "1", "2", "3"]] and len(set(frames)) == 8
     assert f"{found.p[0][found.y == 0].mean():.2f}" in texts["alts"][0]
@@ -208,7 +211,7 @@ def test_a_trace_is_what_unlearning_does_epoch_by_epoch(original, data, split, c
 
 def test_a_trajectory_says_the_numbers_of_its_class_and_epoch(original, data, split, config, shown):
     found = trace("rl+falw", original, data, split, config)
-    widgets.trajectory(found, {"head": 0, "tail": 5})
+    explorers.trajectory(found, {"head": 0, "tail": 5})
     texts, _ = content(shown[-1]["text/html"])
     own, stats = found.y == 5, found.stats[2]
     assert f"{found.p[2][own].mean():.2f} and mean weight {found.w[2][own].mean():.2f}" in texts["alts"][6]
@@ -229,18 +232,18 @@ def test_explorers_say_the_numbers_of_their_records(shown):
             "config": {"seed": seed},
         }
 
-    widgets.deviations([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)], ["rl"])
+    explorers.deviations([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)], ["rl"])
     data, _ = content(shown[-1]["text/html"])
     assert "of head classes at gamma 0.5: mean 0.20 under rl, 0.60 under Retrain, so 0.40 less." in data["alts"][1]
     more = [of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.1, gamma=0.25), of("salun", 0.1, gamma=0.25)]
-    widgets.deviations(more, ["rl"])
+    explorers.deviations(more, ["rl"])
     assert content(shown[-1]["text/html"])[0]["alts"] == data["alts"]  # at 0.25 there is no rl
     with pytest.raises(ValueError, match="no gamma has records of retrain and all of: rl, salun"):
-        widgets.deviations(more, ["rl", "salun"])
-    row = {"method": "rl", **{k: {"mean": float(n), "sd": None} for n, k in enumerate(widgets.METRICS)}}
-    gone = {"method": "ga", **{k: {"mean": None, "sd": None} for k in widgets.METRICS}}
+        explorers.deviations(more, ["rl", "salun"])
+    row = {"method": "rl", **{k: {"mean": float(n), "sd": None} for n, k in enumerate(explorers.METRICS)}}
+    gone = {"method": "ga", **{k: {"mean": None, "sd": None} for k in explorers.METRICS}}
     other = {**row, "fa": {"mean": 9.0, "sd": None}}
-    widgets.benchmark({"A": [row, gone], "B": [other, gone]})
+    explorers.benchmark({"A": [row, gone], "B": [other, gone]})
     data, _ = content(shown[-1]["text/html"])
     assert data["alts"][:3] == [f"{m} on A, mean over seeds: rl {n}.0." for n, m in enumerate(("Avg. Gap", "FA", "RA"))]
     assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."
@@ -270,4 +273,4 @@ def test_the_still_picture_is_the_first_frame(shown):
 
 def test_no_slider_at_all_is_refused(shown):
     with pytest.raises(ValueError, match="a grid of 0 pictures"):
-        widgets.explore(draw, name="x", alt=lambda: "")
+        explorers.explore(draw, name="x", alt=lambda: "")

@@ -1,24 +1,18 @@
-"""From a setting to a table: run what is missing, keep every result as a small file, read the files back.
+"""From a setting to records: run what is missing, keep every result as a small file, read what is there.
 
-A cell is one method on one setting with one seed. It is addressed by the hash of its full description and is done if
-and only if its record exists, so an interrupted run goes on where it stopped and nothing is computed twice, not even by
-two processes. Files are written whole: to a temporary name first, then renamed.
+A cell is done if and only if its record exists, so an interrupted run goes on where it stopped and nothing is computed
+twice, not even by two processes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
-import os
-import platform
-import re
-import subprocess
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,154 +21,19 @@ import torch
 from filelock import Timeout
 from torch import nn
 
-import falw
 from falw.audit import audit
-from falw.data import Dataset, load_dataset
-from falw.engines import IN_PROCESS, Engine
-from falw.files import alone, load_tensors, save_tensors, set_aside, sweep, write_whole
-from falw.methods import ALIASES, METHODS, Method, find_method, unlearn
+from falw.data import load_dataset
+from falw.files import Checkpoint, load_tensors, lock, remove_leftovers, save_tensors, write_atomic
+from falw.images import Dataset
+from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of, check_changes, digest, parse_methods
+from falw.lab.engines import IN_PROCESS
+from falw.lab.ray import Engine
+from falw.lab.records import Record, arrays_of, code, conditions, read_record
+from falw.methods import unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
-from falw.models import MODELS, create
+from falw.models import create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Checkpoint, Config, as_floats, make_deterministic, predict, train_original, whole_number
-
-Record = dict[str, Any]  # what a cell's JSON file holds
-
-ORIGINAL, RETRAIN = "original", "retrain"
-MOST_SEED = 2**32 - 1
-FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap to the first is the noise floor
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is forgotten, from what, by which network. None takes the data set's own value.
-
-    split_mismatch: the Original was trained on the D_f and D_r of another seed's split, so that part of what is to be
-    forgotten was never seen. The CIFAR loaders of the public code that the paper builds on do so, that of Tiny-ImageNet
-    holds nothing out and cannot; here it is an option for any data set.
-    """
-
-    dataset: str = "textures"
-    model: str = "tiny"
-    ratio: float = 0.3
-    gamma: float = 0.5
-    seed: int = 0
-    cap: str = "spill"
-    val: float | None = None
-    size: int | None = None
-    classes: int | None = None
-    per_class: int | None = None
-    data_seed: int = 0
-    split_mismatch: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("seed", "data_seed"):
-            whole_number(name.replace("_", " "), getattr(self, name), 0, MOST_SEED)
-        as_floats(self, "ratio", "gamma", "val")
-
-
-# How each network is trained (Original and Retrain alike) and unlearned. The large networks follow Appendix C.1; the
-# recipe of `tiny` is ours: it reaches 99 % on the training and about 70 % on the test images of `textures` in 30 s.
-_TINY = Config(epochs=20, lr=0.1, batch_size=64, nesterov=True, schedule="one-cycle", crop=0)
-_LARGE = Config(epochs=150, lr=0.01, milestones=(90, 120))
-RECIPES: dict[str, Config] = {"tiny": _TINY, "resnet18": _LARGE, "vgg16": _LARGE}
-UNLEARN: dict[str, Config] = {
-    "tiny": replace(_TINY, epochs=10, schedule="cosine"),
-    "resnet18": Config(),
-    "vgg16": Config(),
-}
-
-
-TUNED = Path(falw.__file__).parent / "tuned.json"
-
-
-@functools.cache
-def tuned() -> dict[str, dict[str, dict[str, Any]]]:
-    """The values of `Config` that `tune` chose: {"DATASET/MODEL": {method: values}}."""
-    return json.loads(TUNED.read_text())["chosen"]
-
-
-def searched(dataset: str, model: str) -> str:
-    """The key of `tuned` for a data set and a network.
-
-    A data set that was never searched borrows what was found on textures, which is a start and no more: rates do not
-    travel (chapter 8).
-    """
-    own = f"{dataset}/{model}"
-    return own if own in tuned() else f"textures/{model}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method on one setting: everything that decides its result, and nothing else."""
-
-    setting: Setting
-    method: str
-    config: Config  # of the method
-    recipe: Config  # of the Original
-
-    @property
-    def key(self) -> str:
-        """16 hexadecimal digits of the hash of the description."""
-        return _hash(asdict(self))
-
-    @property
-    def parent(self) -> str:
-        """The key of the Original, which does not depend on what will be forgotten of what it learnt."""
-        setting = {k: v for k, v in asdict(self.setting).items() if k not in ("ratio", "gamma", "cap")}
-        return _hash({"setting": setting, "recipe": asdict(self.recipe)})
-
-    @property
-    def is_floor(self) -> bool:
-        """Whether this is the second Retrain."""
-        return self.method == RETRAIN and self.config.seed != self.setting.seed
-
-    def passes(self, n: int) -> float:
-        """Training passes over all n training images that the cell takes, about, for estimates and for its place.
-
-        A method on one part counts as its share; of FaLW's statistics, taken before every step on about a tenth of the
-        images, an image counts a third.
-        """
-        row = find_method(self.method) if self.method != ORIGINAL else Method("")
-        share = {"retain": 1 - self.setting.ratio, "forget": self.setting.ratio}.get(row.batches, 1.0)
-        weighted = row.weight is not None and row.batches != "alternate"
-        return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
-
-
-def _hash(description: dict) -> str:
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def cells_of(
-    setting: Setting, methods: Sequence[str], original_epochs: int | None = None, **changes: Any
-) -> list[Cell]:
-    """The cells of a setting: Original, Retrain, a second Retrain for the noise floor, and the methods.
-
-    `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `changes`
-    are values of the methods' `Config` (lr, ...), before which what a method itself fixes goes.
-    """
-    find_model(setting.model)
-    recipe = replace(RECIPES[setting.model], seed=setting.seed)
-    if original_epochs is not None:
-        whole_number("original epochs", original_epochs, 1)
-        reached = tuple(m for m in recipe.milestones if m < original_epochs)
-        recipe = replace(recipe, epochs=original_epochs, milestones=reached)
-    again = replace(recipe, seed=setting.seed + FLOOR_SEED)
-    cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
-    for name in methods:
-        if name != RETRAIN:
-            row, chosen = find_method(name), tuned().get(searched(setting.dataset, setting.model), {})
-            values = {**chosen.get(row.tuned_as or name, {}), **changes}
-            config = row.settle(replace(UNLEARN[setting.model], seed=setting.seed, **values))
-            cells.append(Cell(setting, name, config, recipe))
-    return cells
-
-
-def find_model(name: str) -> str:
-    """The name itself; raises ValueError naming the choice if there is no such model."""
-    if name not in MODELS:
-        raise ValueError(f"unknown model '{name}'; choose one of: {', '.join(MODELS)}")
-    return name
+from falw.train import make_deterministic, predict, train_original, whole_number
 
 
 def check(model: str, data: Dataset) -> None:
@@ -224,7 +83,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
     """
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
     path = out / f"original-{cell.parent}.pt"
-    with alone(path, wait):
+    with lock(path, wait):
         stored = load_tensors(path)
         if stored is not None:
             if stored["code"] != code():
@@ -283,7 +142,7 @@ def run_cell(
     if deterministic:
         make_deterministic()
     try:
-        with alone(path, wait):
+        with lock(path, wait):
             return read_record(path, cell) or _compute(cell, out, root, torch.device(device), wait)
     except Timeout:
         return None
@@ -314,8 +173,8 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wai
             "seconds": round(seconds, 3),
             **conditions(device),
         }
-        record["checksum"] = _hash(record)
-        write_whole(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
+        record["checksum"] = digest(record)
+        write_atomic(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
     return record
 
 
@@ -329,7 +188,7 @@ def _warm_up(device: torch.device) -> None:
 
 def _found(pred: Predictions, split: Split, path: Path) -> Record:
     """What a record says of the predictions, which are written to `path`."""
-    write_whole(path, lambda f: np.savez_compressed(f, **_arrays(pred)))
+    write_atomic(path, lambda f: np.savez_compressed(f, **arrays_of(pred)))
     return {
         "scores": score(pred)._asdict(),
         "audit": audit(pred, prob=False),
@@ -343,71 +202,6 @@ def _found(pred: Predictions, split: Split, path: Path) -> Record:
 def _accuracies(part: Part, split: Split) -> dict[str, float | None]:
     """Accuracy by group, None for a group without images: JSON has no NaN."""
     return {name: value if value == value else None for name, value in by_group(part, groups(split)).items()}
-
-
-def conditions(device: torch.device) -> dict[str, Any]:
-    """Under which conditions a result was obtained: versions, device, commit, date."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() or "cpu"
-    versions = {"falw": falw.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    same = device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
-    made = {"versions": versions, "commit": commit(), "code": code(), "date": date}
-    return {"device": f"{device.type}: {name}", "deterministic": same, **made}
-
-
-DECIDING = ("split", "weights", "metrics", "audit", "models", "data", "train", "methods", "bench")
-
-
-@functools.cache
-def code() -> str:
-    """12 hexadecimal digits of the hash of the modules that decide a result: another value, other code."""
-    digest = hashlib.sha256()
-    for name in DECIDING:
-        digest.update((Path(falw.__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()[:12]
-
-
-@functools.cache
-def commit() -> str | None:
-    """The commit of the code, "+" after it if the package has been changed since; None outside a checkout."""
-    here = Path(falw.__file__).parent
-    git = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True)
-    try:
-        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
-        return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _arrays(pred: Predictions) -> dict[str, np.ndarray]:
-    return {f"{name}_{k}": v.numpy() for name, part in pred._asdict().items() for k, v in part._asdict().items()}
-
-
-def read_predictions(record: Record, out: Path | str) -> Predictions:
-    """The probabilities that lie beside a record; raises FileNotFoundError where only the record was kept."""
-    with np.load(Path(out) / f"{record['key']}.npz") as z:
-        return Predictions(
-            *(Part(*(torch.from_numpy(z[f"{n}_{k}"]) for k in Part._fields)) for n in Predictions._fields)
-        )
-
-
-def read_record(path: Path, cell: Cell | None = None) -> Record | None:
-    """A record, None where there is none. One that is damaged or of another cell is set aside, with a warning.
-
-    Records from before there were checksums have none and are read as they are.
-    """
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text())
-        if record["key"] != path.stem or (cell and record["key"] != cell.key) or "scores" not in record:
-            raise ValueError("it describes another cell")
-        if record.get("checksum") not in (None, _hash({k: v for k, v in record.items() if k != "checksum"})):
-            raise ValueError("wrong checksum")
-    except (ValueError, KeyError, TypeError) as error:
-        set_aside(path, str(error))
-        return None
-    return record
 
 
 def run(
@@ -432,21 +226,10 @@ def run(
     """
     settings = [setting] if isinstance(setting, Setting) else list(setting)
     names = parse_methods(methods)
-    _check_changes(names, changes)
+    check_changes(names, changes)
     cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
     where: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "engine": engine}
     return run_cells(cells, out, **where, progress=progress, deterministic=deterministic)
-
-
-def _check_changes(names: Sequence[str], changes: dict[str, Any]) -> None:
-    """Raise ValueError for a change of what is no field, and for one that no method but Retrain reads."""
-    known = [field.name for field in fields(Config) if field.name != "seed"]  # which is the setting's
-    for change, value in changes.items():
-        if change not in known:
-            raise ValueError(f"unknown change {change}={value!r}; choose one of: {', '.join(known)}")
-        if not any(find_method(name).reads(change) for name in names if name != RETRAIN):
-            ran = ", ".join(names) or f"{ORIGINAL}, {RETRAIN}"
-            raise ValueError(f"{change} {value} changes nothing of {ran}: leave it out, or add a method that reads it")
 
 
 def run_cells(
@@ -486,7 +269,7 @@ def run_cells(
     records = {cell.key: record for cell, record in found if record is not None}
     _say_if_other_code(list(records.values()), out)
     todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
-    sweep(out)
+    remove_leftovers(out)
     if not todo:
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
@@ -515,27 +298,8 @@ def _say_if_other_code(records: list[Record], out: Path) -> None:
         )
 
 
-def parse_methods(methods: str | Sequence[str]) -> list[str]:
-    """The rows named by "all", "a,b", "all,b" or ["a", "b"], each checked and once; "all" is every row of METHODS."""
-    given = methods.split(",") if isinstance(methods, str) else methods
-    names = [name for g in given for name in (METHODS if g.strip() == "all" else [g.strip()])]
-    for name in names:
-        find_method(name)
-    return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
-
-
 def _bar(total: float, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
     form = "{desc}{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}"
     return tqdm(total=total, disable=not progress, unit="epoch", bar_format=form)
-
-
-def read_records(out: str | Path) -> list[Record]:
-    """Every record in a folder, other files left alone; raises FileNotFoundError where there is none."""
-    names = sorted(os.listdir(out)) if Path(out).is_dir() else []  # unlike glob, it says so if it may not look
-    found = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
-    records = [record for record in found if record is not None]
-    if not records:
-        raise FileNotFoundError(f"no records in '{out}'; make some: python -m falw run --out {out}")
-    return records

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from falw import paper
-from falw.bench import ORIGINAL, Cell, Setting, cells_of
 from falw.data import find_source
+from falw.lab import paper
+from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of
+from falw.lab.tables import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
 from falw.models import create
-from falw.report import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
 
 BASELINES = ("ft", "rl", "ga", "iu", "be", "bs", "l1-sparse", "sfron", "salun")
 ALL = (*BASELINES, "falw")
-PLUGGED = {"ga": "ga+falw", "rl": "rl+falw", "sfron": "sfron+falw", "salun": "falw"}
+BASE_TO_FALW = {"ga": "ga+falw", "rl": "rl+falw", "sfron": "sfron+falw", "salun": "falw"}
 TAUS = ("falw-tau0", "falw-tau0.1", "falw", "falw-tau0.2", "falw-tau0.5", "falw-tau1")
 GAMMAS = (0.0, 1 / 4, 1 / 3, 1 / 2, 1.0, 3 / 2, 2.0)
 
@@ -45,7 +45,7 @@ def _each(ratios: Sequence[float], gammas: Sequence[float]) -> tuple[tuple[float
 
 _cifar100, _cifar10, _tiny = ("cifar100", "resnet18"), ("cifar10", "vgg16"), ("tiny-imagenet", "vgg16")
 _fifth = _each([0.2], [1 / 4])  # the setting of Tables 7 and 8 and of Figure 7
-_plug = tuple(name for pair in PLUGGED.items() for name in pair)
+_plug = tuple(name for pair in BASE_TO_FALW.items() for name in pair)
 
 GRIDS: dict[str, tuple[Grid, ...]] = {
     "table1": (Grid(*_tiny, _each([0.1], [1.0]), ALL, 1), Grid(*_cifar10, _each([0.4], [1 / 2]), ALL, 1)),
@@ -104,7 +104,7 @@ def cells(name: str, scale: str, seeds: Sequence[int]) -> list[Cell]:
 
 
 def beside_paper(rows: Sequence[Row], printed: Sequence[dict[str, Any]]) -> list[Row]:
-    """Our rows (`report.table`, one setting) with the paper's of the same method.
+    """Our rows (`tables.table`, one setting) with the paper's of the same method.
 
     A row is {"method", "seeds", and for "fa", "ra", "ta", "mia", "gap": {"ours", "sd", "paper", "within"}}. "within" is
     the tolerance stated before any run: |ours - paper| <= max(2 * combined deviation, 1 point), where the paper's
@@ -188,7 +188,7 @@ def _paired(own: list[dict[str, Any]]) -> list[str]:
     """Whether FaLW is closer to Retrain than its base, seed by seed, for every pair that ran with two seeds or more."""
     ran = {record["method"] for record in own}
     lines = []
-    for base, plugged in PLUGGED.items():
+    for base, plugged in BASE_TO_FALW.items():
         if {base, plugged} <= ran and len({r["setting"]["seed"] for r in own if r["method"] == plugged}) > 1:
             found = paired_gap(own, plugged, base)
             interval = f"{found['low']:+.2f} to {found['high']:+.2f}"

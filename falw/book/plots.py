@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from falw.methods import Trace
+from falw.lab.traces import Trace
 from falw.metrics import Part, Scores, deviation
 from falw.split import Split, groups
 from falw.weights import BetaParams, ClassStats, balance_factor
@@ -126,7 +126,7 @@ def weight_curves(
 
 
 def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Stored counts of the true class's probability under several models (`report.probabilities`), means dashed."""
+    """Stored counts of the true class's probability under several models (`tables.probabilities`), means dashed."""
     ax = axes(ax, 5, 3)
     for name, part in found.items():
         share = 100 * np.asarray(part["counts"], float) / max(sum(part["counts"]), 1)
@@ -139,7 +139,7 @@ def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None =
 
 
 def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
-    """Signed distance to Retrain over gamma, a panel a group, from `report.group_gaps`; bars are deviations over seeds.
+    """Signed distance to Retrain over gamma, a panel a group, from `tables.group_gaps`; bars are deviations over seeds.
 
     of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
     """
@@ -159,7 +159,7 @@ def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: st
 
 
 def metric_bars(rows: Sequence[Mapping[str, Any]], column: str, label: str, ax: Axes | None = None) -> Axes:
-    """One column of `report.table` as bars with deviations over seeds: Retrain's value, or the noise floor, dashed."""
+    """One column of `tables.table` as bars with deviations over seeds: Retrain's value, or the noise floor, dashed."""
     names = [row["method"] for row in rows if row["method"] not in ("retrain", "noise floor")]
     shown = [row for row in rows if row["method"] in names and row[column]["mean"] is not None]
     reference = "noise floor" if column in ("gap", "tow") else "retrain"
@@ -276,7 +276,7 @@ def balance_factors(counts: Mapping[str, Tensor], tau: float, ax: Axes | None = 
 
 
 def sweep(rows: Sequence[Mapping[str, Any]], values: Mapping[str, float], xlabel: str) -> Sequence[Axes]:
-    """FA, RA, TA, MIA and Avg. Gap from `report.table` over the value that each method stands for, a panel each.
+    """FA, RA, TA, MIA and Avg. Gap from `tables.table` over the value that each method stands for, a panel each.
 
     values: {"falw-tau0": 0, ...}. Bars are deviations over seeds; the dashed line and its band are Retrain's mean and
     deviation, for Avg. Gap the noise floor's. Values are spaced evenly, in their order.
@@ -410,7 +410,7 @@ def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], a
 
 
 def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Differences in Avg. Gap with their intervals, from `report.paired_gap`; each seed is a dot."""
+    """Differences in Avg. Gap with their intervals, from `tables.paired_gap`; each seed is a dot."""
     ax = axes(ax, height=0.45 * len(rows) + 1)
     for y, row in enumerate(rows):
         ax.plot(row["differences"], np.full(len(row["differences"]), y), ".", color="#999999", markersize=4)
@@ -459,7 +459,7 @@ def embedding(points: Mapping[str, Tensor], y: Tensor, forget: Tensor) -> Sequen
 
 
 def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Avg. Gap of each method in rows of `report.table`, with its deviation over seeds; the noise floor as a line."""
+    """Avg. Gap of each method in rows of `tables.table`, with its deviation over seeds; the noise floor as a line."""
     ax = axes(ax, height=0.36 * len(rows) + 0.3)
     return metric_bars(rows, "gap", "Avg. Gap to Retrain, points", ax)
 
@@ -482,7 +482,7 @@ def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | Non
 
 
 def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Avg. Gap over seconds for rows of `report.table`; Retrain's own seconds and the noise floor are lines."""
+    """Avg. Gap over seconds for rows of `tables.table`; Retrain's own seconds and the noise floor are lines."""
     ax = axes(ax, 6.4, 4)
     special = {row["method"]: row for row in rows if row["method"] in ("retrain", "noise floor", "original")}
     for row in rows:
@@ -503,7 +503,7 @@ def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> 
 
 
 def critical_difference(found: Mapping[str, Any], ax: Axes | None = None) -> Axes:
-    """Mean ranks of methods from `report.mean_ranks`, best left; a bar joins those that cannot be told apart."""
+    """Mean ranks of methods from `tables.mean_ranks`, best left; a bar joins those that cannot be told apart."""
     ranks, width = found["ranks"], found["critical difference"]
     bars = _indistinct(list(ranks.values()), width)
     half = (len(ranks) + 1) // 2

@@ -19,20 +19,13 @@ from typing import Any
 
 import torch
 
-from falw.bench import (
-    TUNED,
-    Record,
-    Setting,
-    cells_of,
-    parse_methods,
-    read_predictions,
-    run_cells,
-    tuned,
-)
-from falw.files import write_whole
+from falw.files import write_atomic
+from falw.lab.cells import TUNED, Setting, cells_of, parse_methods, tuned
+from falw.lab.records import Record, read_predictions
+from falw.lab.run import run_cells
+from falw.lab.tables import grid
 from falw.methods import VARIANTS
 from falw.metrics import Predictions, Scores, accuracy, gap
-from falw.report import grid
 
 # Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.
 _doubling = {start: [{"lr": start * 2**k} for k in range(9)] for start in (0.01, 0.005, 0.0025)}
@@ -200,7 +193,7 @@ def store(search: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     trials = ",\n".join("  " + json.dumps(trial) for trial in search["trials"])
     head = json.dumps({k: v for k, v in search.items() if k != "trials"}, indent=1)
-    write_whole(path, lambda f: f.write(f'{head[:-2]},\n "trials": [\n{trials}\n ]\n}}\n'.encode()))
+    write_atomic(path, lambda f: f.write(f'{head[:-2]},\n "trials": [\n{trials}\n ]\n}}\n'.encode()))
 
 
 def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
@@ -208,5 +201,5 @@ def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
     table = json.loads(path.read_text())
     key = "{dataset}/{model}".format(**search["setting"])
     table["chosen"].setdefault(key, {}).update(search["chosen"])
-    write_whole(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))
+    write_atomic(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))
     tuned.cache_clear()

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from falw.bench import RETRAIN
-from falw.grids import PLUGGED
+from falw.lab.cells import RETRAIN
+from falw.lab.grids import BASE_TO_FALW
+from falw.lab.tables import OPEN, interval, of_groups, row_name, side_of
 from falw.metrics import Scores, gap
-from falw.report import OPEN, interval, of_groups, row_name, side_of
 
 Record = dict[str, Any]
 Seeds = Mapping[int, Mapping[str, Record]]  # seed -> method -> record, of one setting
@@ -186,7 +186,7 @@ CLAIMS = (
         "FaLW improves what it is plugged into",
         "Table 7",
         "points",
-        _differences([(b, a) for a, b in PLUGGED.items()], -1),
+        _differences([(b, a) for a, b in BASE_TO_FALW.items()], -1),
     ),
     Claim("The normal distribution beats Beta", "Table 8", "points", _differences([("falw-beta", "falw")], 1)),
     Claim(

@@ -224,7 +224,7 @@ def _pack(frames: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 
 def forget_set(per_class: int = 450) -> None:
     """How many images of each class are forgotten, over gamma, ratio, number of classes and cap rule (chapter 2)."""
-    from falw import plots
+    from falw.book import plots
     from falw.split import CAPS, power_law_counts
 
     def counts(gamma, ratio, classes, cap):
@@ -254,7 +254,7 @@ def forget_set(per_class: int = 450) -> None:
 
 def weight() -> None:
     """Eq. 5 over p, mu, sigma and eta (chapter 5): the curve and where one sample lies on it."""
-    from falw import plots
+    from falw.book import plots
     from falw.weights import forgetting_weight
 
     def of(p, mu, sigma, eta):
@@ -290,7 +290,7 @@ def weight() -> None:
 
 def balance(total: int = 13500, classes: int = 100) -> None:
     """Eqs. 6 and 7 over tau and the forgotten images of a class (chapter 6), beside the weight without B."""
-    from falw import plots
+    from falw.book import plots
     from falw.weights import balance_factor, forgetting_weight
 
     def factor(tau, count):
@@ -327,8 +327,8 @@ def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> Non
 
     Seeds are pooled. The values of gamma are those at which Retrain and every method ran; raises ValueError for none.
     """
-    from falw import plots
-    from falw.report import GROUPS, probabilities
+    from falw.book import plots
+    from falw.lab.tables import GROUPS, probabilities
 
     pooled = probabilities(list(records))
     ran = [{gamma for name, gamma, _ in pooled if name == method} for method in ("retrain", *methods)]
@@ -363,8 +363,8 @@ METRICS = {"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", 
 
 
 def benchmark(tables: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """Rows of `report.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
-    from falw import plots
+    """Rows of `tables.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
+    from falw.book import plots
 
     keys = {label: key for key, label in METRICS.items()}
 
@@ -381,8 +381,8 @@ def benchmark(tables: Mapping[str, Sequence[dict[str, Any]]]) -> None:
 
 
 def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
-    """A `methods.Trace` epoch by epoch, for the classes given under their names (chapter 5)."""
-    from falw import plots
+    """A `traces.Trace` epoch by epoch, for the classes given under their names (chapter 5)."""
+    from falw.book import plots
 
     def of(group, epoch):
         c, stats = classes[group], trace.stats[epoch]

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from falw.bench import ORIGINAL, RETRAIN
+from falw.lab.cells import ORIGINAL, RETRAIN
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores, gap, tow
 
@@ -86,7 +86,7 @@ def _mean_sd(values: list[float]) -> dict[str, float | None]:
     return {"mean": mean, "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
-FEW = 8  # below as many values a bootstrap draws from too few and is too narrow
+MIN_FOR_BOOTSTRAP = 8  # below as many values a bootstrap draws from too few and is too narrow
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any
     mean = statistics.fmean(values)
     low = high = mean
     if len(set(values)) > 1:  # equal values have no width, and either formula would divide 0 by 0
-        if len(values) < FEW:
+        if len(values) < MIN_FOR_BOOTSTRAP:
             found = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
         else:
             found = stats.bootstrap(

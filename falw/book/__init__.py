@@ -1,0 +1,1 @@
+"""What draws the pages: figures, and explorers with sliders."""

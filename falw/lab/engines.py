@@ -1,0 +1,84 @@
+"""Engines: what runs cells, here or on the machines of a Ray cluster (`ray`). Files and numbers are the same.
+
+An engine is given `work(cell, out=folder, device=device)`, which leaves files named after the cell's `key` and the
+`parent` it starts from; with `wait=False` it gives None where another process is at the cell. An engine knows no more
+of cells than these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch  # an actor that only waits for its first cell does without
+
+
+Each = Callable[[Sequence[Any]], Iterator[tuple[Any, dict]]]  # cells -> cells with their records, as they finish
+
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
+    import torch
+
+    if name not in DEVICES:
+        raise ValueError(f"unknown device '{name}'; choose one of: {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: PyTorch sees no GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class InProcess:
+    """Cells in this process, or in joblib's worker processes on this machine."""
+
+    place = staticmethod(find_device)
+
+    @contextlib.contextmanager
+    def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
+        """A function that runs cells and yields their records."""
+        place = find_device(device)
+        jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)
+        yield functools.partial(self._each, functools.partial(work, out=out, device=place), jobs)
+
+    def _each(self, work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
+        """First what no other process is at, then what one was at, which it may have finished by then."""
+        left = []
+        for cell, record in _in_order(functools.partial(work, wait=False), jobs, cells):
+            if record is None:
+                left.append(cell)
+            else:
+                yield cell, record
+        yield from _in_order(work, jobs, left)
+
+
+def _in_order(work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    if jobs == 1 or len(cells) <= 1:
+        yield from ((cell, work(cell)) for cell in cells)
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    # joblib replaces a worker whose memory has grown, as PyTorch's caches do, and says so; no cell is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs", module="joblib")
+    pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    try:
+        yield from pool(delayed(_with_cell)(work, cell) for cell in cells)
+    except TerminatedWorkerError:
+        raise ChildProcessError(
+            "a worker process was killed (too little memory?); the same command goes on from here, with fewer --jobs"
+        ) from None
+
+
+def _with_cell(work: Callable[..., Any], cell: Any) -> tuple[Any, Any]:
+    return cell, work(cell)
+
+
+IN_PROCESS = InProcess()
