@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from falw import data, folders
+from falw import folders
 from falw.data import DATASETS, load_dataset, textures
 from falw.images import augment
 
