@@ -6,6 +6,7 @@ Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -117,6 +118,58 @@ def deviation(unlearned: Part, retrain: Part) -> Tensor:
     if not torch.equal(unlearned.y, retrain.y):
         raise ValueError("the two models were evaluated on other samples: compare models of one setting and one seed")
     return unlearned.p_true - retrain.p_true
+
+
+class Reference(NamedTuple):
+    """Several Retrains of one split on one part: what a faithful model is compared with, sample by sample."""
+
+    p_true: Tensor  # (K, n) probability of the true class, float64
+    p: Tensor  # (n, C) mean over the Retrains, float64
+    y: Tensor  # (n,)
+
+
+def reference(retrains: Sequence[Part]) -> Reference:
+    """The Reference of K >= 2 Retrains' parts; raises ValueError for fewer and for parts of other samples."""
+    if len(retrains) < 2:
+        raise ValueError(f"{len(retrains)} Retrain has no spread: train at least two")
+    if not all(torch.equal(part.y, retrains[0].y) for part in retrains):
+        raise ValueError("the Retrains were evaluated on other samples: compare models of one setting and one seed")
+    p = torch.stack([require_finite(part.p) for part in retrains]).double()
+    return Reference(torch.stack([part.p_true.double() for part in retrains]), p.mean(0), retrains[0].y)
+
+
+def distances(part: Part, to: Reference, floor_sd: float = 0.01) -> dict[str, float]:
+    """How far a model is from the Retrains, over all samples of a part; 0 is best for each but "outside".
+
+    "deviation" and "abs_deviation": mean of p_true - mean of the Retrains', in [-1, 1], and of its absolute value.
+    "w1": Wasserstein-1 distance between the distribution of p_true and that of all the Retrains' together, in [0, 1].
+    "kl": mean KL(mean of the Retrains || model), nats. "outside": percent of samples more than two of the Retrains'
+    standard deviations (at least `floor_sd`) from their mean: about 5 for another Retrain if there were many.
+    NaN of no samples. Raises as `deviation`.
+    """
+    if not torch.equal(part.y, to.y):
+        raise ValueError("the two models were evaluated on other samples: compare models of one setting and one seed")
+    from scipy.stats import wasserstein_distance
+
+    difference = part.p_true.double() - to.p_true.mean(0)
+    spread = 2 * to.p_true.std(0).clamp(min=floor_sd)
+    both = part.p_true.double().numpy(), to.p_true.flatten().numpy()
+    return {
+        "deviation": difference.mean().item(),
+        "abs_deviation": difference.abs().mean().item(),
+        "w1": float(wasserstein_distance(*both)) if len(part.y) else math.nan,
+        "kl": kl_divergence(to.p, part.p).mean().item(),
+        "outside": 100 * (difference.abs() > spread).double().mean().item(),
+    }
+
+
+def leave_one_out(retrains: Sequence[Part]) -> dict[str, float]:
+    """The floor of `distances`: each of K >= 3 Retrains against the others, on average."""
+    if len(retrains) < 3:
+        raise ValueError(f"{len(retrains)} Retrains leave no ensemble when one is left out: train at least three")
+    rest = [[r for other, r in enumerate(retrains) if other != k] for k in range(len(retrains))]
+    each = [distances(part, reference(others)) for part, others in zip(retrains, rest, strict=True)]
+    return {name: sum(d[name] for d in each) / len(each) for name in each[0]}
 
 
 def deviation_shares(difference: Tensor, tol: float = 0.1) -> dict[str, float]:

@@ -163,3 +163,61 @@ def test_neighbour_share_takes_as_many_as_there_are_and_ten_by_default():
     assert metrics.neighbour_share(one, torch.tensor([0]), x, y).tolist() == [0.6]
     with pytest.raises(ValueError, match="9 retained images have no 10"):
         metrics.neighbour_share(one, torch.tensor([0]), x[:9], y[:9])
+
+
+# An ensemble of Retrains
+
+TRUE = torch.tensor([0, 1, 0])
+
+
+def two_classes(*p_true: float) -> Part:
+    """Three images of which a model gives the true class these probabilities."""
+    p = torch.tensor(p_true)
+    rows = torch.stack([p, 1 - p], 1)
+    rows[1] = rows[1].flip(0)  # the second image is of class 1
+    return Part(rows, TRUE)
+
+
+THREE_RETRAINS = [two_classes(0.2, 0.4, 0.9), two_classes(0.4, 0.4, 0.7), two_classes(0.6, 0.4, 0.8)]
+
+
+def test_distances_by_hand():
+    # Means of the Retrains 0.4, 0.4, 0.8; standard deviations 0.2, 0 (so the floor of 0.01) and 0.1
+    found = metrics.distances(two_classes(0.9, 0.3, 0.5), metrics.reference(THREE_RETRAINS))
+    assert found["deviation"] == pytest.approx((0.5 - 0.1 - 0.3) / 3, abs=1e-6)
+    assert found["abs_deviation"] == pytest.approx((0.5 + 0.1 + 0.3) / 3, abs=1e-6)
+    assert found["outside"] == pytest.approx(100)  # 0.5 > 0.4, 0.1 > 0.02, 0.3 > 0.2
+    # Equally many of both once mine are taken three times: the mean distance of the sorted values
+    mine, theirs = sorted([0.9, 0.3, 0.5] * 3), sorted([0.2, 0.4, 0.9, 0.4, 0.4, 0.7, 0.6, 0.4, 0.8])
+    assert found["w1"] == pytest.approx(sum(abs(a - b) for a, b in zip(mine, theirs)) / 9, abs=1e-6)
+    kl = [rel_entr([m, 1 - m], [p, 1 - p]).sum() for m, p in zip((0.4, 0.4, 0.8), (0.9, 0.3, 0.5))]
+    assert found["kl"] == pytest.approx(np.mean(kl), abs=1e-6)
+
+
+def test_the_mean_of_the_retrains_is_at_no_distance_but_in_spread():
+    found = metrics.distances(two_classes(0.4, 0.4, 0.8), metrics.reference(THREE_RETRAINS))
+    assert found["abs_deviation"] == pytest.approx(0, abs=1e-6) and found["kl"] == pytest.approx(0, abs=1e-6)
+    assert found["outside"] == 0 and found["w1"] > 0.05
+
+
+def test_the_floor_leaves_each_retrain_out_once():
+    rest = [(0, (1, 2)), (1, (0, 2)), (2, (0, 1))]
+    each = [
+        metrics.distances(THREE_RETRAINS[k], metrics.reference([THREE_RETRAINS[o] for o in others]))
+        for k, others in rest
+    ]
+    floor = metrics.leave_one_out(THREE_RETRAINS)
+    assert floor["w1"] == pytest.approx(sum(d["w1"] for d in each) / 3)
+    assert floor["deviation"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_ensemble_of_too_few_or_of_other_samples_is_refused():
+    with pytest.raises(ValueError, match="1 Retrain has no spread: train at least two"):
+        metrics.reference(THREE_RETRAINS[:1])
+    with pytest.raises(ValueError, match="2 Retrains leave no ensemble"):
+        metrics.leave_one_out(THREE_RETRAINS[:2])
+    other = Part(THREE_RETRAINS[0].p, TRUE.flip(0) * 0)
+    with pytest.raises(ValueError, match="evaluated on other samples"):
+        metrics.reference([*THREE_RETRAINS, other])
+    with pytest.raises(ValueError, match="evaluated on other samples"):
+        metrics.distances(other, metrics.reference(THREE_RETRAINS))
