@@ -22,7 +22,7 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
-	bench mutation execute lint format lock audit-dependencies licences clean always
+	bench mutation execute recompute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -143,10 +143,14 @@ mutation: $(READY)  ## change weights, split and metrics in a thousand ways, and
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all
 
-lint: $(READY)  ## ruff on code and notebooks, mypy on the package
+recompute: $(READY)  ## some stored records again with today's code: whose numbers are equal is noted (DATA)
+	$(BIN)/python tools/recompute.py --root $(DATA)
+
+lint: $(READY)  ## ruff on code and notebooks, mypy and the layers on the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## let ruff rewrite code and notebooks
 	$(BIN)/ruff check --fix .

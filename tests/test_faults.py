@@ -403,7 +403,7 @@ def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
 def test_records_of_other_code_are_kept_and_reported(tmp_path, monkeypatch, recwarn):
     first = HERE(CELLS[:3], tmp_path)
     assert {r["code"] for r in first} == {lab_records.code()} and not recwarn
-    monkeypatch.setattr(runs, "code", lambda: "0" * 12)
+    monkeypatch.setattr(lab_records, "code", lambda: "0" * 12)
     words = r"3 of 3 records that were in .* come from other code \(\S+ at \S+\); they are kept: remove them"
     with pytest.warns(UserWarning, match=words):
         assert HERE(CELLS[:4], tmp_path)[:3] == first
@@ -416,6 +416,18 @@ def test_records_from_before_the_code_was_noted_are_reported_too(tmp_path):
     path.write_text(json.dumps(old))
     with pytest.warns(UserWarning, match="1 of 2 records"):
         HERE(CELLS[:2], tmp_path)
+
+
+def test_records_of_a_commit_that_gives_the_same_numbers_are_ours(tmp_path, monkeypatch):
+    (record,) = HERE(CELLS[:1], tmp_path)
+    monkeypatch.setattr(lab_records, "code", lambda: "0" * 12)
+    shown = tmp_path / "equal.json"
+    monkeypatch.setattr(lab_records, "EQUAL", shown)
+    for of, commits, ours in (("0" * 12, [record["commit"]], True), ("1" * 12, [record["commit"]], False)):
+        shown.write_text(json.dumps({"code": of, "commits": commits}))
+        lab_records.equal_commits.cache_clear()
+        assert lab_records.is_ours(record) == ours
+    lab_records.equal_commits.cache_clear()
 
 
 def copy_of_the_package(folder):

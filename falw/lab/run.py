@@ -28,7 +28,7 @@ from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of, check_changes, digest, parse_methods
 from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
-from falw.lab.records import Record, arrays_of, code, conditions, read_record
+from falw.lab.records import Record, arrays_of, code, conditions, is_ours, read_record
 from falw.methods import unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import create
@@ -288,7 +288,7 @@ def run_cells(
 
 
 def _say_if_other_code(records: list[Record], out: Path) -> None:
-    other = [r for r in records if r.get("code") != code()]
+    other = [r for r in records if not is_ours(r)]
     if other:
         made = ", ".join(sorted({f"{r['versions']['falw']} at {r['commit']}" for r in other}))
         warnings.warn(

@@ -1,0 +1,67 @@
+"""Compute some of the stored records again with today's code, and note whose numbers come out the same to the last bit.
+
+    python tools/recompute.py --root DATA      (the folder that holds cifar10-jpeg and tiny-imagenet-200)
+
+From every folder of results/cpu and every commit that made records there, a few cells are run, other methods each time.
+Commits all of whose cells are equal go into falw/lab/equal.json together with the code that this was shown for: while
+the code stays, `run` takes their records as its own and says nothing of other code.
+"""
+
+import argparse
+import json
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from falw.lab.cells import Cell, Setting
+from falw.lab.records import EQUAL, code
+from falw.lab.run import run_cells
+from falw.train import Config
+
+RESULTS = Path(__file__).parent.parent / "results" / "cpu"
+COMPARED = ("scores", "audit", "forget_groups", "forget_probabilities")
+
+
+def stored() -> dict[str, list[dict]]:
+    """Records that have scores, by the commit that made them."""
+    of_commit = defaultdict(list)
+    for path in sorted(RESULTS.glob("*/*.json")):
+        record = json.loads(path.read_text())
+        if record.get("scores") and "recipe" in record:
+            of_commit[record["commit"]].append(record)
+    return of_commit
+
+
+def sample(records: list[dict], tried: Counter, each: int) -> list[dict]:
+    """Records of a commit, one each of the methods that have been tried least."""
+    of_method = {r["method"]: r for r in sorted(records, key=lambda r: -r["setting"]["seed"])}
+    names = sorted(of_method, key=lambda name: tried[name])[:each]
+    tried.update(names)
+    return [of_method[name] for name in names]
+
+
+def again(record: dict, out: Path, root: Path) -> bool:
+    """Whether the cell of a record gives the same numbers today."""
+    parts = Setting(**record["setting"]), record["method"], Config(**record["config"]), Config(**record["recipe"])
+    (new,) = run_cells([Cell(*parts)], out, root=root, device="cpu", jobs=1)
+    return all(new[name] == record[name] for name in COMPARED if name in record)
+
+
+def main() -> None:
+    """Run the samples and write the file."""
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("--root", type=Path, required=True)
+    given.add_argument("--each", type=int, default=2, help="cells a commit (2)")
+    args = given.parse_args()
+    tried, equal, cells = Counter(), [], {}
+    with tempfile.TemporaryDirectory() as out:
+        for commit, records in sorted(stored().items()):
+            same = {r["key"]: again(r, Path(out), args.root) for r in sample(records, tried, args.each)}
+            print(commit, same, flush=True)
+            cells.update(same)
+            equal += [commit] if all(same.values()) else []
+    EQUAL.write_text(json.dumps({"code": code(), "commits": equal, "cells": cells}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
