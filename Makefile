@@ -22,7 +22,7 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
-	bench mutation execute lint format lock audit-dependencies licences clean always
+	bench mutation execute contents lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -142,6 +142,9 @@ mutation: $(READY)  ## change weights, split and metrics in a thousand ways, and
 
 execute: $(READY)  ## run every notebook again, in place
 	$(BIN)/python tools/execute.py --all
+
+contents: $(READY)  ## write the list of the package's files, from its docstrings, into README.md and two pages
+	$(BIN)/python tools/contents.py
 
 lint: $(READY)  ## ruff on code and notebooks, mypy on the package
 	$(BIN)/ruff check .
