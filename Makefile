@@ -22,7 +22,7 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
-	bench mutation execute recompute lint format lock audit-dependencies licences clean always
+	bench mutation execute contents recompute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -145,6 +145,9 @@ execute: $(READY)  ## run every notebook again, in place
 
 recompute: $(READY)  ## some stored records again with today's code: whose numbers are equal is noted (DATA)
 	$(BIN)/python tools/recompute.py --root $(DATA)
+
+contents: $(READY)  ## write the list of the package's files, from its docstrings, into README.md and two pages
+	$(BIN)/python tools/contents.py
 
 lint: $(READY)  ## ruff on code and notebooks, mypy and the layers on the package
 	$(BIN)/ruff check .

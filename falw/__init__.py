@@ -27,8 +27,8 @@ import importlib
 
 __version__ = "0.1.0"
 
+# Every file in reading order, and what of it `falw` names: `make contents` writes the lists of README.md and the book.
 _HOME = {
-    "files": ["Checkpoint"],
     "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
     "models": ["MODELS", "Normalize", "Network", "create", "reset", "features"],
     "weights": [
@@ -37,7 +37,17 @@ _HOME = {
     ],
     "metrics": [
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
-        *["distributions", "tow", "kl_divergence", "js_divergence", "centroid_distance", "neighbour_share"],
+        *[
+            "distributions",
+            "reference",
+            "distances",
+            "leave_one_out",
+            "tow",
+            "kl_divergence",
+            "js_divergence",
+            "centroid_distance",
+            "neighbour_share",
+        ],
     ],
     "images": ["Images", "Dataset", "augment"],
     "data": ["DATASETS", "load_dataset"],
@@ -46,14 +56,23 @@ _HOME = {
     "parts": ["Task"],
     "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
+    "files": ["Checkpoint"],
+    "lab": [],
     "lab.cells": ["Setting", "Cell"],
     "lab.records": ["read_records", "read_predictions"],
     "lab.engines": ["InProcess"],
     "lab.ray": ["OnCluster"],
     "lab.run": ["run", "run_cell", "load_setting"],
+    "lab.search": [],
+    "lab.curves": [],
+    "lab.traces": [],
     "lab.tables": ["table", "paired_gap"],
-    "lab": [],
+    "lab.paper": [],
+    "lab.grids": [],
+    "lab.claims": [],
     "book": [],
+    "book.plots": [],
+    "book.explorers": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
@@ -68,4 +87,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_HOME]
+    return [*__all__, *(module for module in _HOME if "." not in module)]

@@ -1,4 +1,4 @@
-"""The command line: python -m falw run | bench | table | report | tune | methods | datasets."""
+"""The command line, `python -m falw`: run, bench, table, report, tune, methods, datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Membership inference on probabilities: what an attacker with a classifier can tell about the forget set.
+"""Membership inference on probabilities: five attacks with a support vector machine (SVC) on the forget set.
 
 The five scores of the SalUn code base. An attacker trains a support vector machine (SVC) to tell retain images, which
 the model has learnt, from test images, which it has not, by one feature of the probabilities. A score is the percent of

@@ -1,4 +1,4 @@
-"""Data sets by name: generated, embedded, downloaded, or class folders on disk (`folders`).
+"""Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk (`folders`).
 
 Nothing is downloaded unless cifar10 or cifar100 is asked for by name.
 """

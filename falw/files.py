@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all, and that are known to hold what was written: the only store."""
+"""Files that are whole or not there, locks between processes, the checkpoint from which a killed run goes on.
+
+The only store: what it gives back is known to be what was written.
+"""
 
 from __future__ import annotations
 

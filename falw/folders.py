@@ -1,4 +1,4 @@
-"""Images in folders: class folders, Tiny-ImageNet's layout, decoding, and the cache of what was decoded."""
+"""Images in folders on disk: class folders, Tiny-ImageNet, decoding (8 and 16 bits), the cache of decoded images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as uint8 tensors, augmentation for a whole batch, and what loaders of data sets share.
+"""Images as uint8 tensors: a data set, fewer or smaller images of it, augmentation of a whole batch.
 
 A data set is two tensors in memory; a subset of it is an index tensor.
 """

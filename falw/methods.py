@@ -1,4 +1,4 @@
-"""Unlearning methods as rows of one table.
+"""Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row.
 
 A method says which batches the loop draws, what the forgotten samples are trained towards, how they are weighted, and
 what may move. A part is a function (`parts`), a method is a row, a variant is `dataclasses.replace`. To add a method,

@@ -1,5 +1,6 @@
-"""Scores from probabilities. No model enters here: `predict` has made it arrays, and the rest is arithmetic.
+"""Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from Retrain.
 
+No model enters here: `predict` has made it arrays, and the rest is arithmetic.
 Accuracies, MIA and gaps are in percent, as the paper prints them; probabilities and deviations are in [0, 1].
 """
 

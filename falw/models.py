@@ -1,4 +1,7 @@
-"""Networks `normalize -> body -> head`, how to start one afresh, and what one says of images."""
+"""The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities, features.
+
+Every network is `normalize -> body -> head`.
+"""
 
 from __future__ import annotations
 

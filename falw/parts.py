@@ -1,4 +1,4 @@
-"""The parts of which methods are made: targets, changes of the network, weights, masks, penalties, influence.
+"""The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties, one-step influence.
 
 A part is a builder: a function of a `Task` (the Original, the data, the split, the configuration), since masks, labels
 and weights depend on it. `methods` puts parts together, one row a method.

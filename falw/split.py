@@ -1,4 +1,4 @@
-"""Which training images are forgotten, which are retained, and which are held out.
+"""Which training images are forgotten, retained and held out: power law, cap rule, head, mid and tail.
 
 Everything here is counting. A split is three disjoint index tensors into the training set; no image is copied, and no
 label is marked. Splits are drawn with a CPU generator, so the same seed gives the same split on every device.

@@ -1,4 +1,6 @@
-"""The one loop. Training, retraining and every iterative unlearning method are this loop over another `Objective`.
+"""The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and `predict`.
+
+Training, retraining and every iterative unlearning method are this loop over another objective.
 
 An objective is the paper's Formulation 1 as data: which batches, which targets, alpha times the forget loss with its
 weights, beta times the retain loss, a penalty, and a mask on what may move. `methods` builds objectives, this file runs

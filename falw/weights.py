@@ -1,8 +1,9 @@
-"""The paper's weights: one number per forgotten sample, from how its probability compares with unseen data.
+"""FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta fit (Eq. 13).
 
-The equations are pure functions of tensors; `FaLW` is the callable that keeps the class statistics up to date while a
-model is being unlearned. Statistics are float64 whatever the precision of the network: near p = 1 the float32 formula
-E[p^2] - mean^2 misses a standard deviation by an order of magnitude.
+A weight is one number per forgotten sample, from how its probability compares with unseen data. The equations are pure
+functions of tensors; `FaLW` is the callable that keeps the class statistics up to date while a model is being
+unlearned. Statistics are float64 whatever the precision of the network: near p = 1 the float32 formula E[p^2] - mean^2
+misses a standard deviation by an order of magnitude.
 """
 
 from __future__ import annotations

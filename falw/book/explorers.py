@@ -1,4 +1,4 @@
-"""Sliders around plots, alive with and without a kernel.
+"""Sliders around figures (explorers), alive with a kernel and, on a rendered page, without one.
 
 `explore` shows one output that carries two lives. With a kernel (JupyterLab, Colab, VS Code) it is an ipywidgets
 control that calls the plot function. On a rendered page it is HTML: native range inputs over pictures drawn

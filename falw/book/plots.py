@@ -1,4 +1,4 @@
-"""Arrays and records as pictures. Every function draws on the axes it is given, or on new ones, and returns them.
+"""Figures: every function draws arrays or records on the axes it is given, or on new ones, and returns them.
 
 Nothing is trained or computed here beyond means and counts, so a figure never runs a model.
 """

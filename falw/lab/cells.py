@@ -1,4 +1,4 @@
-"""A cell: one method on one setting with one seed, addressed by the hash of its full description."""
+"""Cells: one method, one setting, one seed; a cell's key (a hash); the cells of a setting, noise floor included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the paper claims, and what records say of it: each claim as quantities whose sign decides, with intervals.
+"""The paper's claims judged by records: each holds, does not hold, or cannot be told (intervals are in `tables`).
 
 A claim is a row: what it says, and a function from records to evidence. Evidence is a quantity of one setting, one
 value a seed, that the claim expects below 0 or above 0. It "holds" where its whole interval lies on that side, it "does

@@ -1,8 +1,8 @@
-"""Engines: what runs cells, here or on the machines of a Ray cluster (`ray`). Files and numbers are the same.
+"""Engines run cells: `InProcess` on this machine, one process a core; for a Ray cluster see `ray`.
 
-An engine is given `work(cell, out=folder, device=device)`, which leaves files named after the cell's `key` and the
-`parent` it starts from; with `wait=False` it gives None where another process is at the cell. An engine knows no more
-of cells than these.
+Files and numbers are the same with every engine. An engine is given `work(cell, out=folder, device=device)`, which
+leaves files named after the cell's `key` and the `parent` it starts from; with `wait=False` it gives None where another
+process is at the cell. An engine knows no more of cells than these.
 """
 
 from __future__ import annotations

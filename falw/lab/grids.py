@@ -1,4 +1,4 @@
-"""The paper's tables and figures as lists of settings: what has to run for each, and how ours stands beside it.
+"""The paper's tables and figures as lists of settings: what runs, an estimate of the time, ours beside the paper's.
 
 Every grid exists at three scales. "full" is the paper's: its data sets, networks, ratios and exponents. "local" is that
 on images that lie on disk, with a stand-in of the same size and shape for CIFAR-100. "quick" is the same shape, the

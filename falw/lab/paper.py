@@ -1,4 +1,4 @@
-"""What the paper prints: every row of its Tables 1 to 8, to stand beside what we measure.
+"""The numbers that the paper prints, every row of its Tables 1 to 8, to stand beside what we measure.
 
 Percent, as printed. The files in `paper/` were taken from the paper's text and checked against themselves: each
 Avg. Gap is the mean of its four distances within 0.03.

@@ -1,4 +1,4 @@
-"""Cells on the machines of a Ray cluster: files come back to the machine that asked."""
+"""`OnCluster` runs cells on a Ray cluster: warm workers, lost workers and machines, files sent back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records: what a finished cell leaves, under which conditions it was made, and how a folder of them is read."""
+"""Records: what a finished cell leaves, its conditions (versions, device, commit, code), reading a folder of them."""
 
 from __future__ import annotations
 

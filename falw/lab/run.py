@@ -1,4 +1,4 @@
-"""From a setting to records: run what is missing, keep every result as a small file, read what is there.
+"""From settings to records: runs the cells that are missing, stores each, and goes on after a stop.
 
 A cell is done if and only if its record exists, so an interrupted run goes on where it stopped and nothing is computed
 twice, not even by two processes.

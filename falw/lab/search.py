@@ -1,4 +1,4 @@
-"""A search that is fair: every method is searched by one rule, over its own range, on a setting that is not reported.
+"""The search for learning rates, `tune`: one rule for every method, over its own range, on a setting not reported.
 
 Nine trials make a grid. While the best lies at an edge of what was tried, one more trial is made beyond that edge, four
 at most for each value. Two last trials lie half-way between the best and its neighbours.

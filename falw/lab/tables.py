@@ -1,4 +1,4 @@
-"""Records as tables: rows of means, deviations and gaps, printed as Markdown, CSV or JSON."""
+"""Records as tables: means and intervals over seeds (those of claims, too), gaps, noise floor; Markdown, CSV, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What unlearning does to every forgotten sample, epoch by epoch."""
+"""What unlearning does to every forgotten sample, epoch by epoch: probability, z-score, weight."""
 
 from __future__ import annotations
 

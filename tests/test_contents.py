@@ -1,0 +1,67 @@
+"""The lists of the package's files, and that every path that a text names is there."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import falw
+
+ROOT = Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location("contents", ROOT / "tools" / "contents.py")
+contents = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(contents)
+
+TEXTS = sorted({*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md"), *(ROOT / "tests").glob("*.md")})
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+NAMED = re.compile(r"`((?:benchmarks|book|falw|results|tests|tools)/[\w./-]*)`")
+
+
+@pytest.mark.parametrize("page", contents.PAGES)
+def test_the_list_of_files_is_what_their_docstrings_say(page):
+    text = (ROOT / page).read_text()
+    assert contents.filled(text, contents.PAGES[page]()) == text, "run `make contents`"
+
+
+def test_every_file_of_the_package_is_listed_once():
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "falw").rglob("*.py")} - {"falw/__init__.py"}
+    listed = re.findall(r"^\| `(falw/.*?)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert sorted(path + "__init__.py" * path.endswith("/") for path in listed) == sorted(files)
+
+
+def test_a_file_says_in_one_line_what_it_holds():
+    for module in contents.MODULES:
+        first, *rest = (ROOT / contents.path_of(module)).read_text().splitlines()
+        assert re.fullmatch(r'"""[A-Z`].+\.(""")?', first), module
+        assert first.endswith('"""') or rest[0] == "", f"{module}: the first line goes on in the second"
+
+
+def test_a_row_that_differs_is_written_anew_and_nothing_else():
+    page = f"Before.\n\n{contents.BEGIN}| old |\n{contents.END}\nAfter, | old | too.\n"
+    assert contents.filled(page, "| new |\n") == page.replace("| old |\n", "| new |\n")
+
+
+def text_of(path):
+    """A text, or the text cells of a notebook."""
+    if path.suffix == ".md":
+        return path.read_text()
+    cells = json.loads(path.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def test_every_path_that_a_text_names_is_there():
+    named = {(path.name, name) for path in [*TEXTS, *NOTEBOOKS] for name in NAMED.findall(text_of(path))}
+    assert len(named) > 40
+    assert sorted((text, name) for text, name in named if not (ROOT / name).exists()) == []
+
+
+def test_the_links_of_the_texts_at_the_top_lead_somewhere():
+    for path in ROOT.glob("*.md"):
+        links = re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text())
+        assert [link for link in links if not (ROOT / link).exists()] == [], path.name
+
+
+def test_attributes_of_the_package_are_its_names_and_no_paths():
+    assert not [name for name in dir(falw) if "." in name]
