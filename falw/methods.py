@@ -14,37 +14,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from falw import parts
 from falw.files import Checkpoint
 from falw.images import Dataset
 from falw.models import reset
-from falw.parts import (
-    Target,
-    Task,
-    extra_label,
-    fading_alpha,
-    fading_l1,
-    falw_weight,
-    fisher_mask,
-    influence,
-    inverse_loss,
-    narrow_head,
-    nearest_label,
-    one,
-    own_labels,
-    random_labels,
-    saliency_mask,
-    widen_head,
-)
+from falw.parts import Target, Task
 from falw.split import Split
-from falw.train import (
-    Config,
-    Objective,
-    Weight,
-    check,
-    cross_entropy,
-    fit,
-    negative_cross_entropy,
-)
+from falw.train import Config, Objective, Weight, check_split, cross_entropy, fit, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
 
@@ -61,9 +37,9 @@ class Method:
 
     summary: str
     batches: str = "union"
-    targets: Callable[[Task], Target] = own_labels
+    targets: Callable[[Task], Target] = parts.own_labels
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
-    alpha: Callable[[Task], Callable[[float], float]] = one
+    alpha: Callable[[Task], Callable[[float], float]] = parts.one
     beta: float = 1.0
     weight: Callable[[Task], Weight] | None = None
     normalise: bool = False
@@ -91,8 +67,8 @@ class Method:
 
     def objective(self, task: Task) -> Objective:
         """The objective of this row for one task: every builder called once."""
-        parts = {"weight": self.weight, "penalty": self.penalty, "mask": self.mask}
-        built = {name: build and build(task) for name, build in parts.items()}
+        builders = {"weight": self.weight, "penalty": self.penalty, "mask": self.mask}
+        built: dict[str, Any] = {name: build and build(task) for name, build in builders.items()}
         same = ("batches", "forget_loss", "beta", "normalise", "mask_on", "mask_steps", "clip")
         return Objective(
             target=self.targets(task), alpha=self.alpha(task), **built, **{name: getattr(self, name) for name in same}
@@ -102,23 +78,25 @@ class Method:
 ft = Method("fine-tune on the retained data", batches="retain")
 
 
-rl = Method("random labels on the forget set", targets=random_labels(redraw=True, may_be_own=True))
+rl = Method("random labels on the forget set", targets=parts.random_labels(redraw=True, may_be_own=True))
 
 
 ga = Method("gradient ascent on the forget set", batches="forget", forget_loss=negative_cross_entropy)
 
 
-salun = replace(rl, summary="random labels, only the most salient half of the weights moves", mask=saliency_mask())
+salun = replace(
+    rl, summary="random labels, only the most salient half of the weights moves", mask=parts.saliency_mask()
+)
 
 
 sfron = Method(
     "ascent where the forget set matters most, in turn with descent on the retained data",
     batches="alternate",
     forget_loss=negative_cross_entropy,
-    alpha=fading_alpha(),
-    weight=inverse_loss,
+    alpha=parts.fading_alpha(),
+    weight=parts.inverse_loss,
     normalise=True,
-    mask=fisher_mask(),
+    mask=parts.fisher_mask(),
     mask_on="gradient",
     mask_steps="forget",
     clip=7.0,
@@ -126,13 +104,13 @@ sfron = Method(
 )
 
 
-once, redrawn = random_labels(), rl.targets
+once, redrawn = parts.random_labels(), rl.targets
 
 
-falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=falw_weight())
+falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=parts.falw_weight())
 
 
-rl_falw = replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=falw_weight())
+rl_falw = replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=parts.falw_weight())
 
 
 METHODS: dict[str, Method] = {
@@ -140,17 +118,17 @@ METHODS: dict[str, Method] = {
     "ft": ft,
     "rl": rl,
     "ga": ga,
-    "iu": Method("one influence-function step", function=influence()),
-    "be": Method("teach the forget set as one class more", batches="forget", targets=extra_label, widen=True),
-    "bs": Method("teach the forget set as its nearest class", batches="forget", targets=nearest_label()),
-    "l1-sparse": replace(ft, summary="fine-tune on the retained data, weights drawn to 0", penalty=fading_l1()),
+    "iu": Method("one influence-function step", function=parts.influence()),
+    "be": Method("teach the forget set as one class more", batches="forget", targets=parts.extra_label, widen=True),
+    "bs": Method("teach the forget set as its nearest class", batches="forget", targets=parts.nearest_label()),
+    "l1-sparse": replace(ft, summary="fine-tune on the retained data, weights drawn to 0", penalty=parts.fading_l1()),
     "sfron": sfron,
     "salun": salun,
     "falw": falw,
     "rl+falw": rl_falw,
-    "ga+falw": replace(ga, summary="gradient ascent with FaLW weights", weight=falw_weight()),
-    "sfron+falw": replace(sfron, summary="SFRon with FaLW weights for its own", weight=falw_weight()),
-    "falw-beta": replace(falw, summary="FaLW over Beta distributions (Eq. 13)", weight=falw_weight(dist="beta")),
+    "ga+falw": replace(ga, summary="gradient ascent with FaLW weights", weight=parts.falw_weight()),
+    "sfron+falw": replace(sfron, summary="SFRon with FaLW weights for its own", weight=parts.falw_weight()),
+    "falw-beta": replace(falw, summary="FaLW over Beta distributions (Eq. 13)", weight=parts.falw_weight(dist="beta")),
 }
 
 
@@ -158,7 +136,7 @@ ALIASES = {"salun+falw": "falw"}
 
 
 def _sweep(how: str, **options: Any) -> Method:
-    return replace(falw, summary=f"FaLW {how}", weight=falw_weight(**options), tuned_as="falw")
+    return replace(falw, summary=f"FaLW {how}", weight=parts.falw_weight(**options), tuned_as="falw")
 
 
 # One part of a row exchanged, to see what that part does. FaLW draws labels once and its bases draw them again every
@@ -179,7 +157,7 @@ VARIANTS: dict[str, Method] = {
     "rl+falw-epoch": replace(
         rl_falw,
         summary="RL with FaLW weights, statistics once an epoch",
-        weight=falw_weight(refresh="epoch"),
+        weight=parts.falw_weight(refresh="epoch"),
         tuned_as="rl+falw",
     ),
 }
@@ -211,7 +189,7 @@ def unlearn(
     """
     row = find_method(method) if isinstance(method, str) else method
     config = row.settle(config)
-    check(data, split)
+    check_split(data, split)
     task = Task(original, data, split, config)
     if row.function is not None:
         return row.function(task).eval()
@@ -219,8 +197,8 @@ def unlearn(
     if row.fresh:
         reset(model, config.seed)
     if row.widen:
-        widen_head(model, config.seed)
+        parts.widen_head(model, config.seed)
     fit(model, data, split, row.objective(task), config, on_epoch, checkpoint)
     if row.widen and not row.keep_extra:
-        narrow_head(model)
+        parts.narrow_head(model)
     return model.eval()

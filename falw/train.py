@@ -458,11 +458,11 @@ def train_original(
 
     Raises ValueError if the split holds other images than `data`.
     """
-    check(data, split)
+    check_split(data, split)
     return fit(model, data, split, Objective(batches="union"), config, on_epoch, checkpoint).eval()
 
 
-def check(data: Dataset, split: Split) -> None:
+def check_split(data: Dataset, split: Split) -> None:
     """Raise ValueError unless the split was drawn from these training images."""
     held, n = sum(len(part) for part in (split.forget, split.retain, split.val)), len(data.train.y)
     if held != n:
@@ -474,7 +474,7 @@ def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
 
     The model's mode is restored. Raises FloatingPointError if a probability is not a number: the model has diverged.
     """
-    check(data, split)
+    check_split(data, split)
     device = data.train.x.device
     model.to(device)
 

@@ -36,7 +36,7 @@ from falw.split import Split, groups, long_tailed_split
 from falw.train import make_deterministic, predict, train_original, whole_number
 
 
-def check(model: str, data: Dataset) -> None:
+def check_network_fits(model: str, data: Dataset) -> None:
     """Raise ValueError for a single class, which leaves no wrong label, and for images too small for the network."""
     if data.num_classes < 2:
         raise ValueError(f"{data.num_classes} class leaves nothing to tell apart: give at least 2 classes")
@@ -260,7 +260,7 @@ def run_cells(
     sizes = {}
     for setting in dict.fromkeys(cell.setting for cell in cells):
         data = load_setting(setting, where, place, progress=progress)[0]
-        check(setting.model, data)
+        check_network_fits(setting.model, data)
         sizes[setting] = len(data.train.y)
     out.mkdir(parents=True, exist_ok=True)
 
