@@ -19,7 +19,7 @@ from falw.train import Config, precision_of
 
 CASES = [("resnet18", 32), ("vgg16", 32), ("resnet18", 64), ("vgg16", 64)]
 IMAGES, CLASSES = 50_000, 100
-EPOCHS = 5  # what a run takes to begin, a recorded graph above all, is spread over these
+EPOCHS = 5  # what a run takes to begin is spread over these
 REPEATS = 3
 TABLE = 2 * 150 + 10 * 10  # epochs: Original and Retrain, and ten methods
 
@@ -46,7 +46,7 @@ def product_flops(place: torch.device, n: int = 8192, repeats: int = 20) -> floa
 
 
 def throughput(network: str, size: int, place: torch.device, images: int, batch: int, peak: float) -> dict[str, Any]:
-    """Images a second of the loop, with and without a recorded graph, against bare steps and the usual loop."""
+    """Images a second of the loop against bare steps and the usual loop."""
     data, split = noise(images, size, CLASSES, place)
     config = Config(epochs=EPOCHS, batch_size=batch)
     few, of_few = noise(min(5_000, images), size, CLASSES, place)  # the usual loop is slow, and as slow on few images
@@ -56,16 +56,12 @@ def throughput(network: str, size: int, place: torch.device, images: int, batch:
         "few": our_loop(few, of_few, config, network),
         "usual": usual_loop(few, of_few, config, 0, place, network),
     }
-    if place.type == "cuda":
-        runs["graph"] = our_loop(data, split, config, network, graph=True)
     times = interleaved(runs, REPEATS, place)
     seen = config.epochs * (len(split.forget) + len(split.retain))
-    best = min(runs.keys() & {"ours", "graph"}, key=lambda name: statistics.median(times[name]))
-    rate = seen / statistics.median(times[best])
+    rate = seen / statistics.median(times["ours"])
     return {
         "what": f"{network} at {size}x{size}, batch {batch}",
-        "images/s": seen / statistics.median(times["ours"]),
-        "images/s, graph": seen / statistics.median(times["graph"]) if "graph" in times else None,
+        "images/s": rate,
         "share of a matrix product": rate * flops_an_image(network, size) / peak,
         "bare / ours": ratio(times, "bare", "ours"),
         "usual / ours": ratio(times, "usual", "few"),

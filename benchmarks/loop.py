@@ -88,12 +88,10 @@ def usual_batches(data: Dataset, split: Split, config: Config) -> Callable[[], A
     return lambda: [len(y) for _ in range(config.epochs) for _, y in batches]
 
 
-def our_loop(
-    data: Dataset, split: Split, config: Config, network: str = "tiny", graph: bool = False
-) -> Callable[[], Any]:
+def our_loop(data: Dataset, split: Split, config: Config, network: str = "tiny") -> Callable[[], Any]:
     """The same epochs with `fit`."""
     model = create(network, data.num_classes, data.mean, data.std)
-    return lambda: fit(model, data, split, Objective(), config, graph=graph)
+    return lambda: fit(model, data, split, Objective(), config)
 
 
 def our_batches(data: Dataset, split: Split, config: Config, place: torch.device) -> Callable[[], Any]:

@@ -324,18 +324,14 @@ def fit(
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     checkpoint: Checkpoint | None = None,
-    graph: bool = False,
 ) -> nn.Module:
     """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
 
-    `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. With
-    `graph` the network's passes are recorded once and replayed, see `Graphed`; it takes a GPU. Nothing in an epoch
-    waits for the device. Raises ValueError for a graph without a GPU, and FloatingPointError, at the end of an epoch,
-    for a loss that is no finite number.
+    `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
+    in an epoch waits for the device. Raises FloatingPointError, at the end of an epoch, for a loss that is no finite
+    number.
     """
     images, device = data.train, data.train.x.device
-    if graph and not torch.cuda.is_available():
-        raise ValueError("a graph is of a GPU's kernels, and PyTorch sees no GPU here: leave out graph")
     if device.type == "cuda":  # by trial, as all batches but one have one shape; trials need not end alike
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     dtype = precision_of(config, device)
@@ -350,13 +346,12 @@ def fit(
         fused=device.type == "cuda",
     )
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    # A graph cannot hold the cache of autocast, which saves nothing where a weight is used once in a pass.
+    # Without a cache: a network's cast weights, kept from a weight's pass without gradients, would have none later.
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
     forget = torch.zeros(len(images.y), dtype=torch.bool)
     forget[split.forget] = True
     forget = to_device(forget, device)
     freeze = Freeze(params, objective.mask) if objective.mask is not None else None
-    passes = Graphed(model, images.x[: config.batch_size], autocast) if graph else model
 
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "weight": objective.weight}
     parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}  # all that changes in a run
@@ -369,7 +364,7 @@ def fit(
             with autocast:
                 if objective.weight is not None and kind != "retain":
                     objective.weight.update(model, epoch)
-                logits = passes(batch.x)
+                logits = model(batch.x)
             loss = objective(logits, batch, progress)
             if objective.penalty is not None:
                 loss = loss + objective.penalty(model, progress)
@@ -403,25 +398,6 @@ def check_losses(losses: list[Tensor], epoch: int) -> None:
         if not math.isfinite(loss):
             place = f"step {step} of {len(found)} in epoch {epoch + 1}"
             raise FloatingPointError(f"the loss is {loss} at {place}: it has diverged; lower the learning rate")
-
-
-class Graphed:
-    """A model whose passes over full batches, forward and backward, are recorded on a GPU once and replayed.
-
-    A replay starts hundreds of kernels at once, which saves their starts one by one where they are short. `x` is a
-    full batch of pixels; any other number of images passes as ever. To record means to run: batch norm's averages are
-    put back afterwards.
-    """
-
-    def __init__(self, model: nn.Module, x: Tensor, autocast: torch.autocast):
-        self.model, self.size = model.train(), len(x)
-        before = {name: t.clone() for name, t in model.state_dict().items()}
-        with autocast:  # around the model, as what is recorded replaces the `forward` of the module that is given
-            self.replay = torch.cuda.make_graphed_callables(nn.Sequential(model), (x.clone(),))
-        model.load_state_dict(before)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.replay(x) if len(x) == self.size else self.model(x)
 
 
 class Freeze:

@@ -76,49 +76,15 @@ def test_indices_are_sent_as_they_are(split):
         assert torch.equal(a.index, b.index) and (a.kind, a.progress) == (b.kind, b.progress)
 
 
-def test_a_recorded_network_trains_as_the_network_itself(data, split, monkeypatch):
-    """With the contract of `make_graphed_callables`: passes to warm up, one shape, the mode it was recorded in."""
-    replays = []
-
-    def record(module, sample):
-        assert not torch.is_autocast_cache_enabled() and module.training
-        shape, forward = sample[0].shape, module.forward
-        for _ in range(3):
-            module(*sample).sum()
-
-        def replay(x):
-            assert module.training and x.shape == shape
-            replays.append(len(x))
-            return forward(x)
-
-        module.forward = replay
-        return module
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    plain, graphed = (create("tiny", 6, data.mean, data.std) for _ in range(2))
-    fit(plain, data, split, Objective(), CONFIG)
-    fit(graphed, data, split, Objective(), CONFIG, graph=True)
-    assert replays == [32] * 2 * 4  # 144 images: four full batches, and one of 16 that passes as ever
-    assert all(torch.equal(v, graphed.state_dict()[k]) for k, v in plain.state_dict().items())
-
-
-@pytest.mark.fault("a graph is asked for and there is no GPU", "refused in one line before the first step")
-def test_a_graph_without_a_gpu_is_refused(data, split, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="PyTorch sees no GPU here: leave out graph$"):
-        fit(create("tiny", 6, data.mean, data.std), data, split, Objective(), CONFIG, graph=True)
-
-
 # With one
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def on_gpu(data, split, precision="auto", **how):
+def on_gpu(data, split, precision):
     torch.manual_seed(0)
     config = Config(epochs=4, lr=0.02, batch_size=32, crop=1, precision=precision)
-    return fit(create("tiny", 6, data.mean, data.std), data.to("cuda"), split, Objective(), config, **how)
+    return fit(create("tiny", 6, data.mean, data.std), data.to("cuda"), split, Objective(), config)
 
 
 WAITS = {"falw-beta"}  # its distribution function is SciPy's, on the CPU
@@ -137,13 +103,6 @@ def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
     monkeypatch.setattr(train, "check_losses", lambda losses, epoch: None)
     monkeypatch.setattr(methods, "fit", watched)
     unlearn(name, copy.deepcopy(original).cuda(), data.to("cuda"), split, replace(CONFIG, precision="bfloat16"))
-
-
-@gpu
-def test_a_graph_gives_what_single_kernels_give(data, split):
-    plain, graphed = on_gpu(data, split, "float32"), on_gpu(data, split, "float32", graph=True)
-    for (name, a), b in zip(plain.state_dict().items(), graphed.state_dict().values()):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4), name
 
 
 @gpu
