@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from falw.folders import cache_folder, first_line, load_folder, load_tiny_imagenet
+from falw.files import first_line
+from falw.folders import cache_folder, load_folder, load_tiny_imagenet
 from falw.images import LEAST, Dataset, Images, LoadOptions, Source, count_classes, moments, reduce_to
 
 

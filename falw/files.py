@@ -39,7 +39,6 @@ def write_atomic(path: Path, write: Callable[[Any], Any]) -> None:
 
 def save_tensors(value: Any, path: Path) -> None:
     """Write tensors, numbers and texts in lists and dicts, with a checksum before them."""
-
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getbuffer()
@@ -48,22 +47,27 @@ def save_tensors(value: Any, path: Path) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """What `save_tensors` wrote, on the CPU, or None where there is no file or it is damaged.
+    """What `save_tensors` wrote, on the CPU, or None for no file and for a damaged one, which is set aside.
 
-    A damaged one is set aside with a warning: what it held can be computed again. No code in a file is run.
+    What it held can be made again. No code in a file is run. Raises OSError for a file that may not be read.
     """
-
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+        with open(path, "rb") as f:
+            checksum, content = f.read(64), f.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        if hashlib.sha256(content[64:]).hexdigest().encode() != content[:64]:
+        if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise ValueError("wrong checksum")
-        return torch.load(io.BytesIO(content[64:]), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever is wrong with it, it can be made again
-        quarantine(path, str(error).splitlines()[0])
+        quarantine(path, first_line(error))
         return None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, or its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def quarantine(path: Path, reason: str) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from falw.files import first_line, load_tensors, save_tensors
 from falw.images import Dataset, Images, LoadOptions, count_classes, moments, pick
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, or its kind if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# Data sets that come as files
 
 Listing = list[tuple[str, int]]  # files, relative to the folder of the data set, and their labels
 
@@ -49,8 +43,8 @@ def _list(base: Path, folder: str, classes: list[str]) -> Listing:
 def _visible(folder: Path, folders: bool = False) -> list[str]:
     """Sorted names in a folder of only files, or only folders, without hidden ones."""
     try:
-        with os.scandir(folder) as found:
-            entries = [e for e in found if not (e.name.startswith(".") or e.name.lower() in SYSTEM_FILES)]
+        with os.scandir(folder) as everything:
+            entries = [e for e in everything if not (e.name.startswith(".") or e.name.lower() in SYSTEM_FILES)]
         strange = [e for e in entries if not (e.is_dir() if folders else e.is_file())]  # a dangling link, a pipe
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no folder '{folder}'; images lie in train/<class>/* and test/<class>/*") from None
@@ -202,7 +196,7 @@ def _to_rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
-# The cache of decoded images: files that may be deleted at any time
+# The cache of decoded images
 
 
 def cache_folder() -> Path:
@@ -214,14 +208,21 @@ def cache_folder() -> Path:
 
 
 def _cached(files: list[str], base: Path, options: LoadOptions) -> Tensor:
-    """Decoded files as one tensor, kept under a key of their names, sizes and times of change."""
+    """Decoded files as one tensor, kept under a key of their names, sizes and times of change.
+
+    A cache that cannot be read or written is a warning. Its folder may be deleted at any time.
+    """
     if not options.cache:
         return _read_images(base, files, options)
     path = cache_folder() / f"{_key(files, base, options)}.pt"
-    x = _restore(path)
-    if x is None:
-        x = _read_images(base, files, options)
-        _store(x, path)
+    with _warned(path):
+        x = load_tensors(path)
+        if x is not None:
+            return x
+    x = _read_images(base, files, options)
+    with _warned(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(x, path)
     return x
 
 
@@ -230,44 +231,17 @@ def _key(files: list[str], base: Path, options: LoadOptions) -> str:
         stats = [(f, (s := os.stat(f"{base}/{f}")).st_size, s.st_mtime_ns) for f in files]
     except OSError as error:  # a dangling link, or a file that only an index names
         raise _unreadable(error) from None
-    version = 2  # to be raised when decoding changes
+    version = 3  # to be raised when decoding changes
     return hashlib.sha256(json.dumps([version, options.size, stats]).encode()).hexdigest()[:24]
 
 
-def _checksum(x: Tensor) -> str:
-    return hashlib.sha256(x.numpy().data).hexdigest()
-
-
-def _restore(path: Path) -> Tensor | None:
-    """The images in a cache file, or None if there is none; a damaged one is set aside with a warning."""
-    if not os.path.exists(path):
-        return None
+@contextlib.contextmanager
+def _warned(path: Path) -> Iterator[None]:
     try:
-        kept = torch.load(path, weights_only=True)
-        if _checksum(kept["x"]) == kept["checksum"]:  # torch.load does not notice altered bytes
-            return kept["x"]
-        reason = "wrong checksum"
-    except Exception as error:  # whatever is wrong with it, it can be made again
-        reason = first_line(error)
-    warnings.warn(f"cache file '{path}' is damaged ({reason}): set aside, decoding again", stacklevel=2)
-    with contextlib.suppress(OSError):
-        os.replace(path, path.with_suffix(".bad"))
-    return None
-
-
-def _store(x: Tensor, path: Path) -> None:
-    """Write a cache file whole or not at all; where that fails there is a warning and no file."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"x": x, "checksum": _checksum(x)}, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        reason = first_line(error)
+        yield
+    except OSError as error:
+        reason = f"{os.strerror(error.errno or 0)}: '{path}'"
         warnings.warn(f"images are not cached: {reason}; set FALW_CACHE to a writable folder", stacklevel=2)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

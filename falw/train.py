@@ -346,7 +346,7 @@ def fit(
         fused=device.type == "cuda",
     )
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    # Without a cache: a network's cast weights, kept from a weight's pass without gradients, would have none later.
+    # Without its cache, which hands casts made in FaLW's pass without gradients to the next: pytorch/pytorch#112583.
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
     forget = torch.zeros(len(images.y), dtype=torch.bool)
     forget[split.forget] = True
