@@ -259,7 +259,8 @@ def epoch_steps(
         parts = [(kind, index) for kind in PASSES[batches] for index in one_pass(kind, epoch)]
         total = len(parts) * config.epochs
         return [Step(index, kind, (epoch * len(parts) + k) / total) for k, (kind, index) in enumerate(parts)]
-    assert batches == "alternate", batches
+    if batches != "alternate":
+        raise ValueError(f"unknown batches '{batches}'; choose one of: {', '.join(PASSES)}, alternate")
     retain = one_pass("retain", epoch)
     per_pass = len(one_pass("forget", 0, FORGET_ORDER))
     steps, total = [], len(retain) * config.epochs

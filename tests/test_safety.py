@@ -1,6 +1,5 @@
 """What the code never does: run text or a pickle, open a shell or an archive, use a network unasked, name a machine."""
 
-import ast
 import json
 import os
 import re
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
@@ -17,114 +15,43 @@ from falw.lab.records import read_predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
-SOURCES = [path for folder in ("falw", "tools", "benchmarks") for path in sorted((ROOT / folder).glob("*.py"))]
+SOURCES = [path for folder in ("falw", "tools", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 
-# Code that is run from text, from a pickle or by a shell, and archives, whose entries may be named ../x
+# Code that is run from text, from a pickle or by a shell, and archives, whose entries may be named ../x. `make lint`
+# looks for it in sources and chapters, by ruff's rules.
 
-NEVER = {"eval", "exec", "compile", "__import__", "execfile"}
-NEVER_OF = {
-    "os": {"system", "popen", "execv", "execl", "spawnl", "spawnv"},
-    "subprocess": {"getoutput", "getstatusoutput"},
-    "shutil": {"unpack_archive", "make_archive"},
-    "joblib": {"load"},
-    "yaml": {"load", "unsafe_load", "full_load"},
-    "pd": {"read_pickle"},
-    "pandas": {"read_pickle"},
-    "torch": {"hub"},
-}
-NOT_IMPORTED = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "tarfile", "zipfile", "code", "pty"}
-
-
-def is_true(node):
-    return isinstance(node, ast.Constant) and node.value is True
-
-
-def unsafe(source):
-    """What a source does that it should not, as lines of text."""
-    found, modules = [], {}
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules |= {alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names}
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] in NOT_IMPORTED]
-        if isinstance(node, ast.ImportFrom):
-            module = (node.module or "").split(".")[0]
-            bad = NEVER_OF.get(module, set())
-            found += [module] if module in NOT_IMPORTED else []
-            found += [f"{module}.{alias.name}" for alias in node.names if alias.name in bad]
-            if module == "torch" and any(alias.name == "load" for alias in node.names):
-                found.append("torch.load under another name")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in NEVER and isinstance(node.ctx, ast.Load):
-            found.append(node.id)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module = modules.get(node.value.id, node.value.id)
-            if node.attr in NEVER_OF.get(module, set()) or (module == "builtins" and node.attr in NEVER):
-                found.append(f"{module}.{node.attr}")
-        if isinstance(node, ast.Call):
-            options = {k.arg: k.value for k in node.keywords}
-            if "shell" in options and not (
-                isinstance(options["shell"], ast.Constant) and options["shell"].value is False
-            ):
-                found.append("shell=")
-            if "allow_pickle" in options:
-                found.append("allow_pickle=")
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            module = getattr(getattr(node.func, "value", None), "id", "")
-            if name == "load" and modules.get(module, module) == "torch" and not is_true(options.get("weights_only")):
-                found.append("torch.load without weights_only=True")
-    return found
+UNSAFE = """
+eval("1")
+exec(open("configurator.py").read())
+import os; os.system("ls " + name)
+import os; os.popen("ls " + name)
+import subprocess; subprocess.run(name, shell=True)
+import yaml; yaml.load(text)
+import pandas; pandas.read_pickle(path)
+import pickle
+from pickle import loads
+import marshal
+import tarfile
+from zipfile import ZipFile
+import shutil; shutil.unpack_archive("a.zip")
+import joblib; joblib.load(path)
+import torch; torch.hub.load("a/b", "c")
+"""
 
 
-def cells(path):
-    """The code of a notebook; what is for IPython, after % or !, is left out."""
-    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    return "\n".join(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source) for source in code)
+def test_lint_refuses_every_kind_in_the_package():
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "json", "--stdin-filename", "falw/new.py", "-"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=UNSAFE)
+    unsafe = [error for error in json.loads(done.stdout) if re.match("S|TID251", error["code"])]
+    assert {error["location"]["row"] for error in unsafe} == {*range(2, UNSAFE.count("\n") + 1)}
 
 
-def test_no_source_or_chapter_runs_text_a_pickle_a_shell_or_opens_an_archive():
-    found = [(path.name, unsafe(path.read_text())) for path in SOURCES]
-    found += [(path.name, unsafe(cells(path))) for path in CHAPTERS]
-    assert len(found) > 30 and [(name, what) for name, what in found if what] == []
-
-
-def test_every_kind_is_noticed():
-    for source in (
-        "eval('1')",
-        "exec(open('configurator.py').read())",
-        "f = eval",
-        "import builtins\nbuiltins.exec('1')",
-        "__import__('os')",
-        "import os\nos.system('ls')",
-        "import os as o\no.popen('ls')",
-        "from os import system",
-        "import pickle",
-        "from pickle import loads",
-        "import torch\ntorch.load('f')",
-        "import torch as t\nt.load('f', weights_only=False)",
-        "import torch\ntorch.load('f', weights_only=x)",
-        "from torch import load",
-        "import numpy as np\nnp.load('f', allow_pickle=True)",
-        "import subprocess\nsubprocess.run('ls', shell=True)",
-        "run('ls', shell=x)",
-        "import tarfile",
-        "from zipfile import ZipFile",
-        "import shutil\nshutil.unpack_archive('a.zip')",
-        "import joblib\njoblib.load('f')",
-    ):
-        assert unsafe(source), source
-
-
-def test_what_only_looks_like_it_is_not():
-    for source in (
-        "model.eval()",
-        "'eval(x)'  # exec",
-        "import re\nre.compile('a')",
-        "import torch\ntorch.load('f', weights_only=True)",
-        "import subprocess\nsubprocess.run(['ls'])",
-        "import json\njson.load(f)",
-    ):
-        assert unsafe(source) == [], source
+def test_tensors_and_arrays_are_read_without_a_pickle():
+    """Ruff has no settled rule for these."""
+    code = [line for path in [*SOURCES, *CHAPTERS] for line in path.read_text().splitlines()]
+    loads = [line for line in code if "torch.load(" in line]
+    assert len(loads) > 1 and all("weights_only=True" in line for line in loads)
+    assert not [line for line in code if "allow_pickle" in line]
 
 
 @pytest.mark.fault("a file of probabilities holds a pickle", "refused, nothing is run")
