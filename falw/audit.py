@@ -18,7 +18,7 @@ from falw.metrics import Part, Predictions, require_finite, select
 
 TINY = 1e-30  # a probability of 0 counts as this in a logarithm, as in the published code
 C = 3.0  # the bound on the weight of one image in the SVC
-BINS, WIDTH = 750, 0.05  # of `_fit_merged`; the kernel's own width is 1
+MERGED, WIDTH = 750, 0.05  # of `_fit_merged`; the kernel's own width is 1
 
 
 def entropy(part: Part) -> Tensor:
@@ -33,24 +33,12 @@ def modified_entropy(part: Part) -> Tensor:
     0 for a confident right answer and large for a confident wrong one, which entropy cannot tell apart; safe at 0 and
     1, where a logarithm stops at that of 1e-30. Source: Song & Mittal 2021, Eq. 8.
 
-    Departure: SalUn's code computes something else, see `legacy_modified_entropy`. This is what it names.
+    Departure: SalUn's m_entropy has two slips. The factor 1 - p goes to every class that occurs in the part, since the
+    labels of all rows index the columns of each, and the logarithm is that of p throughout. This is what it names.
     """
     p, q = part.p.double(), 1 - part.p.double()
     true = torch.nn.functional.one_hot(part.y, p.shape[1]).bool()
     return -(torch.where(true, q, p) * torch.where(true, p, q).clamp(min=TINY).log()).sum(1)
-
-
-def legacy_modified_entropy(part: Part) -> Tensor:
-    """Modified entropy as published, with two slips, float64 (n,), up to 69.1 * C; only to repeat printed numbers.
-
-    The factor 1 - p meant for a row's own class goes to every class that occurs in the part, since the labels of all
-    rows index the columns of each; and the logarithm is that of p throughout. Hence -sum over c of w_c log p_c with
-    w_c = 1 - p_c for the classes that occur and p_c for the others, whatever the row's label is.
-    Source: SalUn, SVC_MIA.py, m_entropy.
-    """
-    p = part.p.double()
-    occurs = torch.isin(torch.arange(p.shape[1], device=p.device), part.y)
-    return -(torch.where(occurs, 1 - p, p) * torch.where(p > 0, p, TINY).log()).sum(1)
 
 
 # What the attacker looks at: a part -> one number (n,) or the vector (n, C) of each image.
@@ -61,7 +49,6 @@ FEATURES: dict[str, Callable[[Part], Tensor]] = {
     "modified_entropy": modified_entropy,
     "prob": lambda part: part.p,
 }
-LEGACY = {**FEATURES, "modified_entropy": legacy_modified_entropy}
 
 
 def audit(pred: Predictions, seed: int = 0, prob: bool = True) -> dict[str, float]:
@@ -73,9 +60,7 @@ def audit(pred: Predictions, seed: int = 0, prob: bool = True) -> dict[str, floa
     return {name: svc_mia(pred, name, seed, fast=True) for name in FEATURES if prob or name != "prob"}
 
 
-def svc_mia(
-    pred: Predictions, feature: str = "confidence", seed: int = 0, legacy: bool = False, fast: bool = False
-) -> float:
+def svc_mia(pred: Predictions, feature: str = "confidence", seed: int = 0, fast: bool = False) -> float:
     """Percent of the forget set that an SVC on one feature calls never seen; NaN for an empty forget set.
 
     Members are retain images, non-members test images, as many of each as the smaller set has. The SVC is
@@ -86,20 +71,20 @@ def svc_mia(
 
     Departure: the published members are the first images of the retain set in storage order, which are of a few
     classes where files are sorted by class, and it fails if there are fewer than test images. Here they are drawn with
-    `seed`, and test images too if those are more: an attacker who saw more of one kind would lean towards it. The
-    modified entropy is the intended one unless `legacy`. The score of correctness, a yes or no, is 100 - FA if more of
-    the members drawn than of the others are right, FA if fewer, and arbitrary if as many. (Its four weighted points
-    leave two unknowns, f(1) = -f(0) = u in [-1, 1] by symmetry, and the loss falls in u up to the end.)
+    `seed`, and test images too if those are more: an attacker who saw more of one kind would lean towards it. The score
+    of correctness, a yes or no, is 100 - FA if more of the members drawn than of the others are right, FA if fewer, and
+    arbitrary if as many. (Its four weighted points leave two unknowns, f(1) = -f(0) = u in [-1, 1] by symmetry, and the
+    loss falls in u up to the end.)
     """
-    table = LEGACY if legacy else FEATURES
-    if feature not in table:
-        raise ValueError(f"unknown feature '{feature}'; choose one of: {', '.join(table)}")
+    if feature not in FEATURES:
+        raise ValueError(f"unknown feature '{feature}'; choose one of: {', '.join(FEATURES)}")
     for part in (pred.forget, pred.retain, pred.test):
         require_finite(part.p)
     parts = (*_shadow(pred, seed), pred.forget)
     if len(pred.forget.y) == 0:
         return float("nan")
-    members, others, forget = (table[feature](part).reshape(len(part.y), -1).double().cpu().numpy() for part in parts)
+    numbers = [FEATURES[feature](part).reshape(len(part.y), -1).double().cpu().numpy() for part in parts]
+    members, others, forget = numbers
     x, y = np.concatenate([members, others]), np.repeat([1.0, -1.0], len(members))
     decide = (_fit_merged if fast and x.shape[1] == 1 else _fit_svc)(x, y)
     return 100 * float((decide(forget) <= 0).mean())
@@ -125,12 +110,12 @@ def _fit_merged(x: ndarray, y: ndarray) -> Callable[[ndarray], ndarray]:
     """The SVC's decision function for x (n, 1), y = +-1 (n,), fitted to one weighted point a bin.
 
     Equal points with weights of at most C are one point with a weight of at most C times their number, exactly. A bin
-    is of one class, holds at most one in BINS of its points apart from equal ones, and is no wider than WIDTH.
+    is of one class, holds at most one in MERGED of its points apart from equal ones, and is no wider than WIDTH.
     """
     from sklearn.svm import SVC
 
     (label, value), count = np.unique(np.stack([y, x[:, 0]]), axis=1, return_counts=True)
-    rank = (count.cumsum() - count) * 2 * BINS // len(y)
+    rank = (count.cumsum() - count) * 2 * MERGED // len(y)
     cell = np.stack([label, rank, value // WIDTH])
     start = np.append(True, (cell[:, 1:] != cell[:, :-1]).any(0))  # where a bin starts
     bins = start.cumsum() - 1

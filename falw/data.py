@@ -57,49 +57,45 @@ def find_source(name: str) -> Source:
 # Textures: generated images with superclasses, modes within a class, and enough noise to be memorised
 
 
+SUPERCLASSES, SISTERS = 6, 5  # superclasses, and classes of each
+
+
 def textures(
     seed: int = 0,
-    superclasses: int = 6,
-    classes_each: int = 5,
     per_class: int = 125,
-    test_per_class: int = 50,
     size: int = 16,
-    class_amplitude: float = 0.75,
-    mode_amplitude: float = 0.6,
     modes: int = 3,
     style: float = 0.3,
     shift: int = 3,
-    contrast: float = 0.3,
-    gain: float = 0.3,
     background: float = 1.0,
     noise: float = 0.6,
 ) -> tuple[Images, Images]:
     """Training and test images of smooth random textures, classes in the order of their superclasses.
 
-    A class is a field of its superclass plus one of its own; an image adds one of the class's modes, mixes
+    A class is a field of its superclass plus one of the class; an image adds one of the class's modes, mixes
     in up to `style` of a sister class, is shifted around its edges, mirrored, changed in contrast and colour,
-    and laid over a background and pixel noise. Noise, class_amplitude and per_class set how hard it is.
+    and laid over a background and pixel noise. Noise and per_class set how hard it is.
     """
     rng = np.random.default_rng(seed)
-    n_classes = superclasses * classes_each
-    shared = np.repeat(_fields(superclasses, size, 2, rng), classes_each, axis=0)
-    own = shared + class_amplitude * _fields(n_classes, size, 3, rng)
-    each = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
-    each = own[:, None] + mode_amplitude * each
+    n_classes = SUPERCLASSES * SISTERS
+    shared = np.repeat(_fields(SUPERCLASSES, size, 2, rng), SISTERS, axis=0)
+    of_class = shared + 0.75 * _fields(n_classes, size, 3, rng)
+    of_mode = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
+    each = of_class[:, None] + 0.6 * of_mode
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.repeat(np.arange(n_classes), n)
-        step = rng.integers(1, max(classes_each, 2), len(y))  # from a class to its sister
-        sister = y // classes_each * classes_each + (y + step) % classes_each
+        step = rng.integers(1, SISTERS, len(y))  # from a class to its sister
+        sister = y // SISTERS * SISTERS + (y + step) % SISTERS
         share = rng.uniform(0, style, len(y))[:, None, None, None]
         pick = rng.integers(0, modes, (2, len(y)))
         x = (1 - share) * each[y, pick[0]] + share * each[sister, pick[1]]
         x = _shift_and_mirror(x, shift, rng)
-        x = x * np.exp(contrast * rng.standard_normal((len(y), 1, 1, 1)))
-        x = x * (1 + gain * rng.standard_normal((len(y), 3, 1, 1)))
+        x = x * np.exp(0.3 * rng.standard_normal((len(y), 1, 1, 1)))
+        x = x * (1 + 0.3 * rng.standard_normal((len(y), 3, 1, 1)))
         return x + background * _fields(len(y), size, 3, rng) + noise * rng.standard_normal(x.shape), y
 
-    (train, y_train), (test, y_test) = draw(per_class), draw(test_per_class)
+    (train, y_train), (test, y_test) = draw(per_class), draw(50)
     mean, std = train.mean(), train.std()
 
     def images(x: np.ndarray, y: np.ndarray) -> Images:
@@ -129,7 +125,7 @@ def _shift_and_mirror(x: np.ndarray, shift: int, rng: np.random.Generator) -> np
 
 
 def _load_textures(options: LoadOptions) -> Dataset:
-    n = count_classes(30, options)
+    n = count_classes(SUPERCLASSES * SISTERS, options)
     parts = textures(options.seed, size=options.size or 16, per_class=options.per_class or 125)
     train, test = (Images(x[y < n], y[y < n]) for x, y in parts)
     names = tuple(f"{superclass}{k}" for superclass in "ABCDEF" for k in range(1, 6))
@@ -177,8 +173,6 @@ def _discard_archive(path: Path, md5: str) -> str:
 
 # The published means and deviations
 CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
 CIFAR100 = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 
 

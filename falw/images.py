@@ -110,15 +110,15 @@ def count_classes(available: int, options: LoadOptions) -> int:
 
 
 def pick(y: Tensor, n: int, options: LoadOptions) -> Tensor:
-    """Positions, ascending, of the training images kept: of the first n classes, `per_class` each."""
+    """Indices, ascending, of the training images kept: of the first n classes, `per_class` each."""
     if options.per_class is None:
         return (y < n).nonzero()[:, 0]
-    places = [(y == c).nonzero()[:, 0] for c in range(n)]
-    least = min(map(len, places))
+    members = [(y == c).nonzero()[:, 0] for c in range(n)]
+    least = min(map(len, members))
     if options.per_class > least:
         raise ValueError(f"per_class {options.per_class} is more than some class has: give at most {least}")
     g = torch.Generator().manual_seed(options.seed)
-    return torch.cat([p[torch.randperm(len(p), generator=g)[: options.per_class]] for p in places]).sort().values
+    return torch.cat([m[torch.randperm(len(m), generator=g)[: options.per_class]] for m in members]).sort().values
 
 
 # Data sets that come as arrays

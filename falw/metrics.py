@@ -97,12 +97,12 @@ def distributions(part: Part, groups: dict[str, Tensor]) -> dict[str, dict[str, 
     Raises ValueError for rows that hold NaN.
     """
     require_finite(part.p)
-    found = {}
+    result = {}
     for name, classes in groups.items():
         p = select(part, torch.isin(part.y, classes)).p_true.double()
         counts = torch.bincount((p * BINS).long().clamp(max=BINS - 1), minlength=BINS)
-        found[name] = {"mean": round(p.mean().item(), 6) if len(p) else None, "counts": counts.tolist()}
-    return found
+        result[name] = {"mean": round(p.mean().item(), 6) if len(p) else None, "counts": counts.tolist()}
+    return result
 
 
 def select(part: Part, chosen: Tensor) -> Part:

@@ -6,15 +6,20 @@ Every network is `normalize -> body -> head`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+M = TypeVar("M", bound=nn.Module)
+
 
 class Normalize(nn.Module):
     """Images as uint8 0..255 or float 0..1, (b, c, h, w) -> float, each channel less its mean over its deviation."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
@@ -115,11 +120,8 @@ def vgg16(num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
     return nn.Sequential(*layers), SmallLinear(256, num_classes)
 
 
-MODELS: dict[str, Callable[[int], tuple[nn.Sequential, nn.Linear]]] = {
-    "tiny": tiny,
-    "resnet18": resnet18,
-    "vgg16": vgg16,
-}
+Builder = Callable[[int], tuple[nn.Sequential, nn.Linear]]  # number of classes -> body and head
+MODELS: dict[str, Builder] = {"tiny": tiny, "resnet18": resnet18, "vgg16": vgg16}
 
 
 def create(name: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...], seed: int = 0) -> Network:
@@ -131,7 +133,7 @@ def create(name: str, num_classes: int, mean: tuple[float, ...], std: tuple[floa
     return reset(network, seed)
 
 
-def reset(model: nn.Module, seed: int) -> nn.Module:
+def reset(model: M, seed: int) -> M:
     """Draw every weight of a model afresh from `seed`, in place, and clear its batch-norm averages; returns it.
 
     Works on any module whose layers have PyTorch's `reset_parameters`; raises ValueError naming a layer with weights

@@ -17,23 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from falw import train
 from falw.images import Dataset
 from falw.models import reset
 from falw.split import Split
-from falw.train import (
-    LABELS,
-    Batch,
-    Config,
-    Weight,
-    constant,
-    draw_augmentation,
-    epoch_steps,
-    generator,
-    load_batch,
-    own_label,
-    steps_to_device,
-    to_device,
-)
+from falw.train import Batch, Config, Weight, constant
 from falw.weights import FaLW
 
 
@@ -54,7 +42,7 @@ Target = Callable[[Batch], Tensor]
 
 def own_labels(task: Task) -> Target:
     """The true label."""
-    return own_label
+    return train.own_label
 
 
 def label_part(build: Callable, label: str) -> Callable:
@@ -78,9 +66,9 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
         def table(epoch: int) -> Tensor:
             if epoch not in drawn:
                 drawn.clear()
-                g = generator(task.config.seed, epoch, LABELS)
+                g = train.generator(task.config.seed, epoch, train.LABELS)
                 shift = torch.randint(0 if may_be_own else 1, classes, y.shape, generator=g)
-                drawn[epoch] = (y + to_device(shift, y.device)) % classes
+                drawn[epoch] = (y + train.to_device(shift, y.device)) % classes
             return drawn[epoch]
 
         return lambda batch: table(batch.epoch if redraw else 0)[batch.index]
@@ -120,7 +108,7 @@ def extra_label(task: Task) -> Target:
 
 def widen_head(model: nn.Module, seed: int) -> None:
     """Give `model.head` one more output; the old rows keep their weights, the new one is drawn from `seed`."""
-    old = model.head
+    old: Any = model.head
     new = reset(nn.Linear(old.in_features, old.out_features + 1), seed).to(old.weight)
     with torch.no_grad():
         new.weight[:-1], new.bias[:-1] = old.weight, old.bias
@@ -133,7 +121,7 @@ def narrow_head(model: nn.Module) -> None:
     Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
     as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
     """
-    old = model.head
+    old: Any = model.head
     new = nn.Linear(old.in_features, old.out_features - 1).to(old.weight)
     with torch.no_grad():
         new.weight[:], new.bias[:] = old.weight[:-1], old.bias[:-1]
@@ -150,10 +138,9 @@ def falw_weight(**options: Any) -> Callable[[Task], Weight]:
     """
 
     def build(task: Task) -> Weight:
-        val, train = task.split.val, task.data.train
-        index = val.to(train.y.device)
-        own = {"rolling": task.config.batch_size, **options}
-        return FaLW((train.x[index], train.y[index]), task.split.forget_counts, **own)
+        images, val = task.data.train, task.split.val.to(task.data.train.y.device)
+        defaults = {"rolling": task.config.batch_size}
+        return FaLW((images.x[val], images.y[val]), task.split.forget_counts, **{**defaults, **options})
 
     return build
 
@@ -187,10 +174,10 @@ def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tens
     images, device = task.data.train, task.data.train.x.device
     model = copy.deepcopy(task.original).to(device).eval()
     params = dict(model.named_parameters())
-    draws = draw_augmentation(len(images.y), task.config, 0, device)
+    draws = train.draw_augmentation(len(images.y), task.config, 0, device)
     forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
-    for step in steps_to_device(epoch_steps(part, task.split, task.config, 0, join=False), device):
-        batch = load_batch(images, step.index, draws, task.config, forget, 0)
+    for step in train.steps_to_device(train.epoch_steps(part, task.split, task.config, 0, join=False), device):
+        batch = train.load_batch(images, step.index, draws, task.config, forget, 0)
         loss = F.cross_entropy(model(batch.x).float(), batch.y)
         gradients = torch.autograd.grad(loss, list(params.values()))
         yield len(batch.y), dict(zip(params, gradients, strict=True))
@@ -323,10 +310,11 @@ def _flat(gradients: dict[str, Tensor]) -> Tensor:
 
 
 def _left_out(task: Task) -> Tensor:
+    def mean(part: str, n: int) -> Any:
+        return sum(size * _flat(g) for size, g in batch_gradients(task, part)) / n
+
     n_f, n_r = len(task.split.forget), len(task.split.retain)
-    forget = sum(size * _flat(g) for size, g in batch_gradients(task, "forget")) / n_f
-    retain = sum(size * _flat(g) for size, g in batch_gradients(task, "retain")) / n_r
-    return n_f / (n_f + n_r) * (forget - retain)
+    return n_f / (n_f + n_r) * (mean("forget", n_f) - mean("retain", n_r))
 
 
 def _single_gradients(task: Task, samples: int) -> Iterator[Tensor]:

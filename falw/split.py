@@ -22,7 +22,7 @@ class Split:
     retain: Tensor  # (n_r,) D_r, ascending
     val: Tensor  # (n_v,) D_val, ascending; unseen by the Original model too
     forget_counts: Tensor  # (C,) N_{f,c}: how many images of each class are forgotten
-    rank: Tensor  # (C,) place of each class in the power law, 0 for the head class
+    rank: Tensor  # (C,) rank of each class in the power law, 0 for the head class
 
 
 def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill") -> Tensor:
@@ -49,7 +49,7 @@ def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill")
 
 
 def _law(caps: Tensor, gamma: float, first: int = 0) -> Tensor:
-    """k**-gamma for the place of each class, 1 for that at index `first`."""
+    """k**-gamma for the rank k of each class, scaled to 1 at index `first`."""
     return (torch.arange(1, len(caps) + 1, dtype=torch.float64) / (first + 1)) ** -gamma
 
 
@@ -124,10 +124,10 @@ def long_tailed_split(
     class_at = torch.argsort(ranks)  # rank -> class
     counts = torch.empty_like(caps)
     counts[class_at] = power_law_counts(total, caps[class_at], gamma, cap)
-    parts = zip(members, held_out, counts.tolist(), strict=True)
-    val_, forget, retain = zip(*((m[:v], m[v : v + k], m[v + k :]) for m, v, k in parts), strict=True)
-    ascending = (torch.cat(part).sort().values for part in (forget, retain, val_))
-    return Split(*ascending, forget_counts=counts, rank=ranks)
+    numbers = zip(members, held_out, counts.tolist(), strict=True)
+    parts = zip(*((m[v : v + k], m[v + k :], m[:v]) for m, v, k in numbers), strict=True)
+    forget, retain, unseen = (torch.cat(part).sort().values for part in parts)
+    return Split(forget, retain, unseen, forget_counts=counts, rank=ranks)
 
 
 def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0) -> Split:
@@ -178,15 +178,15 @@ def _labels(y: Tensor) -> Tensor:
 
 
 def _check_indices(index: Tensor, n: int, name: str) -> Tensor:
-    """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
+    """Indices in ascending order, on the CPU; raises ValueError unless they are distinct numbers in 0..n-1."""
     if index.dtype != torch.int64 or index.dim() != 1:
         raise ValueError(f"{name} is {index.dtype} of shape {tuple(index.shape)}: give indices, one int64 an image")
     index = index.cpu().sort().values
     wrong = index[(index < 0) | (index >= n)]
     repeated = index[1:][index.diff() == 0]
-    for found, what in ((wrong, f"are outside 0..{n - 1}"), (repeated, "occur twice")):
-        if len(found):
-            raise ValueError(f"indices {found[:5].tolist()} of {name} {what}: give each training image once")
+    for refused, why in ((wrong, f"are outside 0..{n - 1}"), (repeated, "occur twice")):
+        if len(refused):
+            raise ValueError(f"indices {refused[:5].tolist()} of {name} {why}: give each training image once")
     return index
 
 

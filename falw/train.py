@@ -64,30 +64,23 @@ class Config:
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr {self.lr} is not a positive number")
         if not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"momentum {self.momentum} is outside [0, 1): it is the share of a step that the next keeps"
-            )
+            raise ValueError(f"momentum {self.momentum} is outside [0, 1): the share of a step that the next keeps")
         if self.nesterov and self.momentum == 0:
-            raise ValueError(
-                "nesterov True looks ahead along the momentum, which is 0: give one, or leave out nesterov"
-            )
+            raise ValueError("nesterov True looks ahead along the momentum, which is 0: give one or leave it out")
         for name in ("weight_decay", "coefficient"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} {value} is not a number from 0 up")
-        for name, table in {"schedule": SCHEDULES, "precision": PRECISIONS}.items():
-            if getattr(self, name) not in table:
-                raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(table)}")
-        object.__setattr__(self, "milestones", tuple(self.milestones))  # JSON has lists
-        between = all(isinstance(m, int) and 0 < m < self.epochs for m in self.milestones)
-        if not between or list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(
-                f"milestones {self.milestones} are not whole numbers that rise within 1..{self.epochs - 1}"
-            )
-        if self.milestones and self.schedule != "step":
-            raise ValueError(
-                f"milestones {self.milestones} change nothing under schedule '{self.schedule}': leave them out"
-            )
+        for name, choices in {"schedule": [*SCHEDULES], "precision": [*PRECISIONS]}.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(choices)}")
+        marks = tuple(self.milestones)
+        object.__setattr__(self, "milestones", marks)  # JSON has lists
+        between = all(isinstance(m, int) and 0 < m < self.epochs for m in marks)
+        if not between or list(marks) != sorted(set(marks)):
+            raise ValueError(f"milestones {marks} are not whole numbers that rise within 1..{self.epochs - 1}")
+        if marks and self.schedule != "step":
+            raise ValueError(f"milestones {marks} change nothing under schedule '{self.schedule}': leave them out")
         as_floats(self, "lr", "momentum", "weight_decay", "coefficient")
 
 
@@ -147,7 +140,7 @@ def make_deterministic() -> None:
 class Step(NamedTuple):
     """One step of an epoch: which images, what kind of batch, and how far into the whole run (0 to 1)."""
 
-    index: Tensor  # (b,) into the training images
+    index: Tensor  # type: ignore[assignment]  # (b,) into the training images
     kind: str  # "forget", "retain" or "both"
     progress: float
 
@@ -158,7 +151,7 @@ class Batch(NamedTuple):
     x: Tensor  # uint8 (b, c, h, w), augmented
     y: Tensor  # (b,) true labels
     forget: Tensor  # (b,) bool: in D_f
-    index: Tensor  # (b,) into the training images
+    index: Tensor  # type: ignore[assignment]  # (b,) into the training images
     epoch: int
 
 
@@ -220,32 +213,26 @@ class Objective:
 
     def __call__(self, logits: Tensor, batch: Batch, progress: float = 0.0) -> Tensor:
         log_p = logits.float().log_softmax(1)
-        own = cross_entropy(log_p, batch.y)
+        loss = cross_entropy(log_p, batch.y)
         forget = self.alpha(progress) * self.forget_loss(log_p, self.target(batch))
         if self.weight is not None:
-            w = self.weight((-own).exp().detach(), batch.y, own.detach())
+            w = self.weight((-loss).exp().detach(), batch.y, loss.detach())
             if self.normalise:
                 w = w * batch.forget.sum() / (w * batch.forget).sum().clamp(min=1e-12)
             forget = w * forget
         # The only place that averages: forgotten and retained samples together, as in Algorithm 1.
-        return torch.where(batch.forget, forget, self.beta * own).mean()
+        return torch.where(batch.forget, forget, self.beta * loss).mean()
 
 
-PASSES = {
-    "retain": ("retain",),
-    "forget": ("forget",),
-    "union": ("both",),
-    "sequential": ("forget", "retain"),
-}
+ALTERNATE_EVERY = 5  # steps of D_r to one of D_f, as in SFRon
+PASSES = {"retain": ("retain",), "forget": ("forget",), "union": ("both",), "sequential": ("forget", "retain")}
 
 
-def epoch_steps(
-    batches: str, split: Split, config: Config, epoch: int, every: int = 5, join: bool = True
-) -> list[Step]:
+def epoch_steps(batches: str, split: Split, config: Config, epoch: int, join: bool = True) -> list[Step]:
     """The steps of one epoch. The order of a subset is the order of the whole training set restricted to it.
 
     "retain", "forget", "union": one pass over D_r, D_f or both mixed. "sequential": D_f, then D_r. "alternate": a pass
-    over D_r with a batch of D_f before every `every`-th step, counted over the whole run.
+    over D_r with a batch of D_f before every fifth step, counted over the whole run.
 
     A pass is cut into batches of config.batch_size, the last of which may be smaller. With `join` one that would hold a
     single image, on which batch norm cannot train, is joined to the batch before, which is then one larger; where
@@ -265,9 +252,9 @@ def epoch_steps(
     per_pass = len(one_pass("forget", 0, FORGET_ORDER))
     steps, total = [], len(retain) * config.epochs
     for t, index in enumerate(retain, start=epoch * len(retain)):
-        if t % every == 0:  # an endless iterator over D_f, of which this step takes batch t / every
-            turn, place = divmod(t // every, per_pass)
-            steps.append(Step(one_pass("forget", turn, FORGET_ORDER)[place], "forget", t / total))
+        if t % ALTERNATE_EVERY == 0:  # an endless iterator over D_f, of which this step takes the next batch
+            turn, k = divmod(t // ALTERNATE_EVERY, per_pass)
+            steps.append(Step(one_pass("forget", turn, FORGET_ORDER)[k], "forget", t / total))
         steps.append(Step(index, "retain", t / total))
     return steps
 
@@ -300,7 +287,7 @@ def draw_augmentation(n: int, config: Config, epoch: int, device: torch.device) 
 
 
 def to_device(t: Tensor, device: torch.device) -> Tensor:
-    """The tensor there. A GPU takes it from memory that the system does not move, and nobody waits until it has."""
+    """The tensor on the device. A GPU copies it from pinned memory while the program goes on."""
     return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t.to(device)
 
 
@@ -373,8 +360,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
-            masked = freeze is not None and (objective.mask_steps == "all" or kind == "forget")
-            if masked and objective.mask_on == "gradient":
+            masked = objective.mask_on if objective.mask_steps == "all" or kind == "forget" else None
+            if freeze is not None and masked == "gradient":
                 freeze.gradient()
             if objective.clip is not None and kind == "forget":
                 nn.utils.clip_grad_norm_(params.values(), objective.clip)
@@ -382,7 +369,7 @@ def fit(
                 group["lr"] = config.lr * SCHEDULES[config.schedule](progress, config)
             scaler.step(optimizer)
             scaler.update()
-            if masked and objective.mask_on == "update":
+            if freeze is not None and masked == "update":
                 freeze.restore()
         check_losses(losses, epoch)
         if on_epoch is not None:
@@ -394,11 +381,10 @@ def fit(
 
 def check_losses(losses: list[Tensor], epoch: int) -> None:
     """Raise FloatingPointError naming the first step of an epoch whose loss is no finite number."""
-    found = torch.stack(losses).tolist()
-    for step, loss in enumerate(found, start=1):
+    for step, loss in enumerate(torch.stack(losses).tolist(), start=1):
         if not math.isfinite(loss):
-            place = f"step {step} of {len(found)} in epoch {epoch + 1}"
-            raise FloatingPointError(f"the loss is {loss} at {place}: it has diverged; lower the learning rate")
+            when = f"step {step} of {len(losses)} in epoch {epoch + 1}"
+            raise FloatingPointError(f"the loss is {loss} at {when}: it has diverged; lower the learning rate")
 
 
 class Freeze:
@@ -415,12 +401,12 @@ class Freeze:
 
     @torch.no_grad()
     def gradient(self) -> None:
-        torch._foreach_mul_([p.grad for p in self.params], self.free)
+        torch._foreach_mul_([p.grad for p in self.params], self.free)  # type: ignore[arg-type,misc]
 
     @torch.no_grad()
     def restore(self) -> None:
-        torch._foreach_mul_(self.params, self.free)
-        torch._foreach_add_(self.params, self.kept)
+        torch._foreach_mul_(self.params, self.free)  # type: ignore[arg-type]
+        torch._foreach_add_(self.params, self.kept)  # type: ignore[arg-type]
 
 
 def train_original(
@@ -460,8 +446,8 @@ def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
             return Part(torch.empty(0, data.num_classes), images.y[:0].cpu())
         return Part(probabilities(model, images.x, index.to(device)).cpu(), images.y.cpu()[index])
 
-    parts = [part(data.train, index) for index in (split.forget, split.retain, split.val)]
-    result = Predictions(*parts, part(data.test, torch.arange(len(data.test.y))))
+    forget, retain, val = (part(data.train, index) for index in (split.forget, split.retain, split.val))
+    result = Predictions(forget, retain, val, part(data.test, torch.arange(len(data.test.y))))
     if not all(torch.isfinite(p).all() for p, _ in result):
         raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
     return result

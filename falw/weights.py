@@ -24,7 +24,7 @@ class ClassStats(NamedTuple):
 
     mean: Tensor  # (C,) float64, mu_c
     std: Tensor  # (C,) float64, sigma_c, never below the floor
-    count: Tensor  # (C,) float64; 0 where a class has no unseen image
+    count: Tensor  # type: ignore[assignment]  # (C,) float64; 0 where a class has no unseen image
 
 
 def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3) -> ClassStats:
@@ -131,7 +131,7 @@ def beta_fit(p_true: Tensor, y: Tensor, num_classes: int, steps: int = 30, edge:
         theta = theta + _beta_newton_step(theta, torch.stack([log_p, log_q]))
     fitted = theta.exp()
     ok = (stats.count >= 2) & (stats.std >= edge) & torch.isfinite(fitted).all(0) | stats.std.isnan()
-    return BetaParams(*fitted, ok)
+    return BetaParams(fitted[0], fitted[1], ok)
 
 
 def _beta_newton_step(theta: Tensor, mean_log: Tensor) -> Tensor:

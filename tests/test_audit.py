@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.svm import SVC
 
 from falw import audit
-from falw.audit import FEATURES, legacy_modified_entropy, svc_mia
+from falw.audit import FEATURES, svc_mia
 from falw.metrics import Part, Predictions, accuracy
 
 # Three images: right with 0.7, wrong (0.2 for the true class), right with 0.5
@@ -79,33 +79,6 @@ def test_entropies_of_certain_predictions():
     assert FEATURES["entropy"](right_and_wrong).tolist() == [0, 0]
     # wrong: the factors of log p_y and of log(1 - p_0) are both 1, and both logarithms stop at that of 1e-30
     assert FEATURES["modified_entropy"](right_and_wrong).tolist() == pytest.approx([0, 60 * LN(10)])
-    assert torch.isfinite(legacy_modified_entropy(right_and_wrong)).all()
-
-
-def published(p: torch.Tensor, labels: list[int]) -> list[float]:
-    """What the published m_entropy does, entry by entry: the labels of all rows index the columns of each."""
-    rows = []
-    for row in p.tolist():
-        weights = list(row)
-        for label in labels:
-            weights[label] = 1 - row[label]
-        rows.append(-sum(w * (LN(q) if q > 0 else LN(1e-30)) for w, q in zip(weights, row)))
-    return rows
-
-
-def test_legacy_is_the_published_slip_and_differs():
-    some = draw(40, 6, 2, 3, seed=0)
-    some = Part(some.p, some.y % 4)  # classes 4 and 5 do not occur
-    some.p[0] = torch.tensor([0, 0.5, 0, 0.5, 0, 0])
-    legacy = legacy_modified_entropy(some)
-    assert legacy.tolist() == pytest.approx(published(some.p.double(), some.y.tolist()), rel=1e-6)
-    assert (legacy - FEATURES["modified_entropy"](some)).abs().min() > 0.1
-    other_labels = Part(some.p, some.y.flip(0))
-    assert torch.equal(legacy_modified_entropy(other_labels), legacy)  # whatever the row's label is
-
-    pred = predictions((6, 2), (3, 2), (4, 2))
-    assert svc_mia(pred, "modified_entropy", legacy=True) != svc_mia(pred, "modified_entropy")
-    assert svc_mia(pred, "confidence", legacy=True) == svc_mia(pred, "confidence")
 
 
 @pytest.mark.parametrize("feature", ["confidence", "prob"])  # a number, a vector

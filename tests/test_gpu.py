@@ -37,9 +37,9 @@ def on_the_host(monkeypatch):
     """What happens between epochs, or on the CPU whatever the device, may look at numbers."""
 
     def alone(function):
-        def look(*args):
+        def look(*args, **options):
             with _disable_current_modes():
-                return function(*args)
+                return function(*args, **options)
 
         return look
 

@@ -567,12 +567,12 @@ def test_empty_parts_have_no_score():
 
 
 @seldom
-@given(predictions(), st.integers(0, 2), st.sampled_from([*FEATURES]), st.booleans(), st.booleans())
-def test_an_attack_is_percent_nan_without_a_forget_set_or_refused_in_one_line(pred, seed, feature, fast, legacy):
+@given(predictions(), st.integers(0, 2), st.sampled_from([*FEATURES]), st.booleans())
+def test_an_attack_is_percent_nan_without_a_forget_set_or_refused_in_one_line(pred, seed, feature, fast):
     if not len(pred.retain.y) or not len(pred.test.y):
-        assert "cannot train an attacker on" in one_line(svc_mia, pred, feature, seed, legacy, fast)
+        assert "cannot train an attacker on" in one_line(svc_mia, pred, feature, seed, fast)
         return
-    found = svc_mia(pred, feature, seed, legacy, fast)
+    found = svc_mia(pred, feature, seed, fast)
     assert math.isnan(found) == (len(pred.forget.y) == 0)
     assert math.isnan(found) or 0 <= found <= 100
 
