@@ -20,6 +20,27 @@ tau                   tau                          exponent of the balance facto
 tau_i                 tol                          tolerance of Definition 1
 ====================  ===========================  ====================================================================
 
+The core is an evening's reading, in this order (`make contents` writes the list):
+
+- split.py, 202 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
+  tail
+- models.py, 182 lines: The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities,
+  features
+- weights.py, 262 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
+  fit (Eq. 13)
+- metrics.py, 234 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
+  Retrain
+- images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
+- data.py, 67 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
+  (`folders`)
+- train.py, 453 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
+  `predict`
+- parts.py, 343 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
+  one-step influence
+- methods.py, 204 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
+  forget set
+
 Names are loaded when they are first used, so `import falw` costs nothing.
 """
 
@@ -37,25 +58,17 @@ _HOME = {
     ],
     "metrics": [
         *["Part", "Predictions", "Scores", "accuracy", "score", "gap", "by_group", "deviation", "deviation_shares"],
-        *[
-            "distributions",
-            "reference",
-            "distances",
-            "leave_one_out",
-            "tow",
-            "kl_divergence",
-            "js_divergence",
-            "centroid_distance",
-            "neighbour_share",
-        ],
+        *["distributions", "reference", "distances", "leave_one_out", "tow", "kl_divergence"],
+        *["centroid_distance", "neighbour_share"],
     ],
     "images": ["Images", "Dataset", "augment"],
     "data": ["DATASETS", "load_dataset"],
-    "folders": [],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],
     "parts": ["Task"],
     "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
+    "sources": [],
+    "folders": [],
     "files": ["Checkpoint"],
     "lab": [],
     "lab.cells": ["Setting", "Cell"],

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from falw.files import first_line, load_tensors, save_tensors
-from falw.images import Dataset, Images, LoadOptions, count_classes, moments, pick
+from falw.images import Dataset, Images
+from falw.sources import LoadOptions, cache_folder, count_classes, moments, pick
 
 Listing = list[tuple[str, int]]  # files, relative to the folder of the data set, and their labels
 
@@ -197,14 +198,6 @@ def _to_rgb(image: Any) -> Any:
 
 
 # The cache of decoded images
-
-
-def cache_folder() -> Path:
-    """$FALW_CACHE, else falw in the user's cache folder."""
-    home = os.path.expanduser("~/.cache")
-    if home.startswith("~"):  # no home: writing will fail, and the warning says what to do
-        home = os.devnull
-    return Path(os.environ.get("FALW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or home, "falw"))
 
 
 def _cached(files: list[str], base: Path, options: LoadOptions) -> Tensor:

@@ -204,12 +204,6 @@ def kl_divergence(p: Tensor, q: Tensor, floor: float = 1e-12) -> Tensor:
     return (torch.special.xlogy(p, p) - p * q.log()).sum(1)
 
 
-def js_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of each row in nats, in [0, ln 2]: (n, C), (n, C) -> (n,)."""
-    middle = (p.double() + q.double()) / 2
-    return ((kl_divergence(p, middle) + kl_divergence(q, middle)) / 2).clamp(0, math.log(2))
-
-
 def centroid_distance(forget: Tensor, forget_y: Tensor, retain: Tensor, retain_y: Tensor) -> Tensor:
     """1 - cosine between each forgotten image's features and the mean direction of its class's retained images, (n,).
 

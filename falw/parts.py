@@ -305,13 +305,13 @@ def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> C
     return takes_coefficient(build)
 
 
-def _flat(gradients: dict[str, Tensor]) -> Tensor:
+def _flatten(gradients: dict[str, Tensor]) -> Tensor:
     return torch.cat([g.flatten() for g in gradients.values()])
 
 
 def _left_out(task: Task) -> Tensor:
     def mean(part: str, n: int) -> Any:
-        return sum(size * _flat(g) for size, g in batch_gradients(task, part)) / n
+        return sum(size * _flatten(g) for size, g in batch_gradients(task, part)) / n
 
     n_f, n_r = len(task.split.forget), len(task.split.retain)
     return n_f / (n_f + n_r) * (mean("forget", n_f) - mean("retain", n_r))
@@ -319,7 +319,7 @@ def _left_out(task: Task) -> Tensor:
 
 def _single_gradients(task: Task, samples: int) -> Iterator[Tensor]:
     one_by_one = task._replace(config=replace(task.config, batch_size=1))
-    gradients = (_flat(g) for _, g in batch_gradients(one_by_one, "retain"))
+    gradients = (_flatten(g) for _, g in batch_gradients(one_by_one, "retain"))
     return itertools.islice(gradients, samples)
 
 

@@ -108,7 +108,7 @@ def long_tailed_split(
         raise ValueError(f"ratio {ratio} is outside (0, 1): it is the share of the training images to forget")
     if not 0 <= val < 1:
         raise ValueError(f"val {val} is outside [0, 1): it is the share of each class held out for validation")
-    y, generator = _labels(y), torch.Generator().manual_seed(seed)
+    y, generator = _check_labels(y), torch.Generator().manual_seed(seed)
     num_classes = int(y.max()) + 1
     ranks = torch.randperm(num_classes, generator=generator) if permute else torch.arange(num_classes)
 
@@ -139,7 +139,7 @@ def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0
     Raises ValueError for an index that is no image, occurs twice or is both forgotten and held out, for a share outside
     [0, 1), for labels that are no class numbers, and if nothing is forgotten or retained.
     """
-    y = _labels(y)
+    y = _check_labels(y)
     forget, num_classes = _check_indices(forget, len(y), "forget"), int(y.max()) + 1
     stays = torch.ones(len(y), dtype=torch.bool)
     stays[forget] = False
@@ -168,7 +168,7 @@ def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
     return torch.cat(parts).sort().values
 
 
-def _labels(y: Tensor) -> Tensor:
+def _check_labels(y: Tensor) -> Tensor:
     """Labels on the CPU; raises ValueError unless there are some, whole numbers from 0 up in one dimension."""
     if y.dim() != 1 or y.is_floating_point() or len(y) == 0:
         raise ValueError(f"labels are {y.dtype} of shape {tuple(y.shape)}: give one whole number an image")

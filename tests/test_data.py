@@ -19,8 +19,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from falw import folders
-from falw.data import DATASETS, load_dataset, textures
+from falw.data import DATASETS, load_dataset
 from falw.images import augment
+from falw.sources import cache_folder, textures
 
 
 @pytest.fixture(autouse=True)
@@ -282,7 +283,7 @@ def test_an_unwritable_cache_is_one_warning(folder, tmp_path, monkeypatch):
 def test_cache_folder_follows_the_users(monkeypatch):
     monkeypatch.delenv("FALW_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert str(folders.cache_folder()) == "/somewhere/falw"
+    assert str(cache_folder()) == "/somewhere/falw"
 
 
 def cut_short(path):

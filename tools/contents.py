@@ -1,10 +1,11 @@
-"""Write the list of the package's files into README.md and two pages of the book: `make contents`.
+"""Write the list of the package's files into README.md, two pages of the book and `falw`'s docstring: `make contents`.
 
 The order is that of `falw._HOME`, the words are the first lines of the docstrings. In a page the list lies between two
 marks; the rest of the page stays as it is.
 """
 
 import ast
+import textwrap
 from pathlib import Path
 
 import falw
@@ -12,6 +13,7 @@ import falw
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- written by make contents -->\n\n", "\n<!-- end -->\n"
 MODULES = [*falw._HOME, "__main__"]
+EVENING = MODULES[: MODULES.index("audit") + 1]  # the core, without where images come from and how files are kept
 
 # Fields with a function as their default: they would be shown with that function's docstring.
 EXCLUDED = {"train": "target, forget_loss", "methods": "targets, forget_loss, alpha"}
@@ -53,18 +55,35 @@ def reference() -> str:
     return "\n".join(API.format(module=module, excluded=lines.get(module, "")) for module in modules)
 
 
-PAGES = {"README.md": table, "book/intro.md": table, "book/api.md": reference}
+def lines(module: str) -> int:
+    """How many lines a module has, docstrings and all."""
+    return len((ROOT / path_of(module)).read_text().splitlines())
 
 
-def filled(page: str, contents: str) -> str:
-    """A page with these contents between its marks."""
-    before, marked, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    assert marked and ended, "a page without the two marks"
-    return before + BEGIN + contents + END + after
+def reading_path() -> str:
+    """The files of the core, each with its number of lines."""
+    files = [f"- {module}.py, {lines(module)} lines: {summary(module)}" for module in EVENING]
+    return "\n".join(textwrap.fill(file, 120, subsequent_indent="  ") for file in files)
+
+
+MARKDOWN = (BEGIN, END)
+PAGES = {
+    "README.md": (table, MARKDOWN),
+    "book/intro.md": (table, MARKDOWN),
+    "book/api.md": (reference, MARKDOWN),
+    "falw/__init__.py": (reading_path, ("(`make contents` writes the list):\n\n", "\n\nNames are loaded")),
+}
+
+
+def filled(page: str) -> str:
+    """The text of a page with its contents, written anew, between its marks."""
+    contents, (begin, end) = PAGES[page]
+    before, marked, rest = (ROOT / page).read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    assert marked and ended, f"{page} without the two marks"
+    return before + begin + contents() + end + after
 
 
 if __name__ == "__main__":
-    for name, written in PAGES.items():
-        path = ROOT / name
-        path.write_text(filled(path.read_text(), written()))
+    for name in PAGES:
+        (ROOT / name).write_text(filled(name))
