@@ -26,14 +26,14 @@ The core is an evening's reading, in this order (`make contents` writes the list
   tail
 - models.py, 182 lines: The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities,
   features
-- weights.py, 262 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
+- weights.py, 258 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
   fit (Eq. 13)
-- metrics.py, 234 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
+- metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 67 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 453 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
+- train.py, 449 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
   `predict`
 - parts.py, 343 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
   one-step influence

@@ -192,10 +192,7 @@ def tow(scores: Scores, retrain: Scores) -> float:
 
     NaN if one is. Source: Zhao et al. 2024 (RUM), which the paper cites.
     """
-    result = 1.0
-    for mine, theirs in zip(scores[:3], retrain[:3], strict=True):
-        result *= 1 - abs(mine - theirs) / 100
-    return result
+    return math.prod(1 - abs(mine - theirs) / 100 for mine, theirs in zip(scores[:3], retrain[:3], strict=True))
 
 
 def kl_divergence(p: Tensor, q: Tensor, floor: float = 1e-12) -> Tensor:

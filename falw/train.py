@@ -111,8 +111,6 @@ SCHEDULES: dict[str, Callable[[float, Config], float]] = {
     "cosine": lambda t, c: _half_cosine(t),
     "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
 }
-
-
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -158,7 +156,7 @@ class Batch(NamedTuple):
 class Weight(Protocol):
     """A weight per forgotten sample; `update` is called before each step that has forgotten samples.
 
-    One that remembers anything between steps has `state_dict` and `load_state_dict` as well, for checkpoints.
+    One that remembers anything between steps has `state_dict` and `load_state_dict`, too.
     """
 
     def update(self, model: Any, epoch: int) -> None: ...
@@ -234,9 +232,8 @@ def epoch_steps(batches: str, split: Split, config: Config, epoch: int, join: bo
     "retain", "forget", "union": one pass over D_r, D_f or both mixed. "sequential": D_f, then D_r. "alternate": a pass
     over D_r with a batch of D_f before every fifth step, counted over the whole run.
 
-    A pass is cut into batches of config.batch_size, the last of which may be smaller. With `join` one that would hold a
-    single image, on which batch norm cannot train, is joined to the batch before, which is then one larger; where
-    nothing trains there is no reason to.
+    A pass is cut into batches of config.batch_size; the last may be smaller. With `join` a last batch of one image, on
+    which batch norm cannot train, is joined to the batch before it.
     """
 
     def one_pass(kind: str, epoch: int, stream: int = ORDER) -> list[Tensor]:
@@ -316,8 +313,7 @@ def fit(
     """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
 
     `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
-    in an epoch waits for the device. Raises FloatingPointError, at the end of an epoch, for a loss that is no finite
-    number.
+    in an epoch waits for the device. Raises FloatingPointError at its end for a loss that is no finite number.
     """
     images, device = data.train, data.train.x.device
     if device.type == "cuda":  # by trial, as all batches but one have one shape; trials need not end alike

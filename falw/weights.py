@@ -47,8 +47,7 @@ def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3
 def _one_hot(y: Tensor, num_classes: int) -> Tensor:
     """1 where an image (n,) is of a class, else 0, float64 (n, C): its product with values sums them class by class.
 
-    Its sums come out the same every time, which those of a scatter on a GPU do not; and unlike `one_hot` it does not
-    look at the labels first.
+    Such sums are the same every time, unlike those of a scatter on a GPU; and `one_hot` would wait for the labels.
     """
     return (y[:, None] == torch.arange(num_classes, device=y.device)).double()
 
@@ -78,8 +77,8 @@ def balance_factor(counts: Tensor, tau: float) -> Tensor:
 def forgetting_weight(z: Tensor, balance: Tensor | float = 1.0, eta: float = 1.0) -> Tensor:
     """w = 1 + sign(z) * tanh(|z|)**(1 / (eta * B)), in [0, 2]: 1 at the class mean, more above it, less below.
 
-    A `balance` or eta that is a number acts in the precision of z, float64 as `z_score` gives it. NaN only for a z that
-    is NaN. Raises ValueError for an eta or a number as `balance` that is not above 0; a tensor has to be, too.
+    NaN only for a z that is NaN. Raises ValueError for an eta or a number as `balance` that is not above 0; a tensor
+    has to be, too.
 
     Departure: the paper has the exponent 1/eta in Eq. 5 and 1/B in Eq. 7. Their product covers both: eta = 1 is
     Eq. 7, balance = 1 is Eq. 5.
@@ -152,9 +151,9 @@ def _beta_newton_step(theta: Tensor, mean_log: Tensor) -> Tensor:
 def beta_weight(p_true: Tensor, y: Tensor, params: BetaParams, balance: Tensor | float = 1.0) -> Tensor:
     """w = 1 + sign(s) * |s|**(1/B), s = 2 * (F(p) - 1/2) with F the class's Beta distribution function; float64 (b,).
 
-    1 where the class has no fit. Raises ValueError for a number as `balance` that is not above 0; a tensor has to be,
-    too. Departure: Eq. 13 prints the exponent with a lower-case beta; it is read as the
-    balance factor B_i of Eq. 7. The distribution function is scipy's, so this passes through the CPU.
+    1 where the class has no fit. `balance` as in `forgetting_weight`. SciPy's distribution function runs on the CPU.
+
+    Departure: Eq. 13 prints the exponent with a lower-case beta; it is read as the balance factor B_i of Eq. 7.
     """
     from scipy.special import betainc
 
@@ -172,10 +171,9 @@ class FaLW:
     exponent. `refresh` says when mu_c and sigma_c are estimated again from all validation images: 1 is every step, as
     in Algorithm 1; k every k steps; "epoch" at the start of each epoch; "rolling" re-evaluates the next `rolling`
     images every 8 steps and takes the statistics over the latest probability of each. dist: "normal" (Eq. 7) or "beta"
-    (Eq. 13). A probability of NaN, of the batch or of an unseen image, gives weights of NaN, and so does the loss: a
-    model that has diverged is not weighted as if it had not. Raises ValueError for another refresh or dist, an empty
-    validation set, labels outside `counts`, a tau, eta, floor or `rolling` that is out of range, an eta or floor under
-    "beta", which reads neither, and for a weight that is asked for before the first `update`.
+    (Eq. 13). A probability of NaN, of the batch or of an unseen image, gives weights of NaN: a model that has diverged
+    is not weighted as if it had not. Raises ValueError for what cannot be, for an eta or floor under "beta", which
+    reads neither, and for a weight that is asked for before the first `update`.
 
     Departure: the paper does not say in which mode the statistics are taken. Here it is eval mode without
     augmentation, and the model's mode is restored, so unseen data never enter the batch-norm averages. p_true of the
@@ -246,10 +244,8 @@ class FaLW:
             self._fit()
 
     def _fit(self) -> None:
-        if self.dist == BETA:
-            self.stats = beta_fit(self.p_val, self.y, self.num_classes)
-        else:
-            self.stats = class_stats(self.p_val, self.y, self.num_classes, self.floor)
+        beta, known = self.dist == BETA, (self.p_val, self.y, self.num_classes)
+        self.stats = beta_fit(*known) if beta else class_stats(*known, self.floor)
 
     def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor | None = None) -> Tensor:
         """Weights (b,) in [0, 2] for probabilities p_true (b,) of the true labels y (b,); `loss` is not used."""
