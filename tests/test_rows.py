@@ -2,8 +2,8 @@
 
 import functools
 import json
+import pickle
 import re
-import shutil
 from dataclasses import replace
 
 import matplotlib
@@ -12,6 +12,8 @@ import pytest
 matplotlib.use("Agg")
 
 import torch
+from conftest import answer
+from joblib.externals.loky.backend.reduction import dumps
 from matplotlib.colors import to_hex
 from stored import ROOT
 
@@ -22,7 +24,7 @@ from falw.lab import search, tables
 from falw.lab.cells import Cell, Setting, cells_of
 from falw.lab.fingerprint import fingerprint
 from falw.lab.records import read_record
-from falw.lab.run import run
+from falw.lab.run import run, run_cell
 from falw.methods import METHODS, SHIPPED
 from falw.parts import falw_weight, saliency_mask
 from falw.train import Config
@@ -214,15 +216,20 @@ def test_a_row_runs_beside_names_and_its_record_says_what_it_is(tmp_path):
     assert not torch.equal(falw.read_predictions(records[4], tmp_path).forget.p, unlearned.forget.p)
 
 
-def test_a_row_runs_in_worker_processes_and_its_changed_namesake_after_it(tmp_path):
+def worker(pickled, folder, pipe):
+    pipe.send(run_cell(pickle.loads(pickled), folder))
+
+
+def test_a_row_runs_in_another_process_and_its_changed_namesake_beside_it(tmp_path):
     first, second = (row(alpha=functools.partial(lambda task, s: lambda progress: s, s=s)) for s in (0.1, 0.3))
     here = run(SETTING, [first], tmp_path / "here", epochs=1, **QUICK)
-    shutil.copytree(tmp_path / "here", tmp_path / "there", ignore=shutil.ignore_patterns(f"{here[3]['key']}.*"))
-    there = run(SETTING, [first, "ft"], tmp_path / "there", epochs=1, **{**QUICK, "jobs": 2})
-    assert (there[3]["key"], there[3]["scores"]) == (here[3]["key"], here[3]["scores"])
-    changed = run(SETTING, [second], tmp_path / "there", epochs=1, **QUICK)
+    (tmp_path / "there").mkdir()
+    cell = cells_of(SETTING, [first], 1, epochs=1)[-1]
+    there = answer(worker, bytes(dumps(cell)), tmp_path / "there")
+    assert (there["key"], there["row"], there["scores"]) == tuple(here[3][k] for k in ("key", "row", "scores"))
+    changed = run(SETTING, [second], tmp_path / "here", epochs=1, **QUICK)
     assert changed[3]["key"] != here[3]["key"] and changed[3]["row"] != here[3]["row"]
-    assert len(list((tmp_path / "there").glob("*.json"))) == 6
+    assert len(list((tmp_path / "here").glob("*.json"))) == 5
 
 
 def test_the_original_of_a_setting_is_that_of_its_records(tmp_path, monkeypatch):
