@@ -108,7 +108,7 @@ test-browser: _build/html/index.html  ## the built book in Chromium, explorers i
 # comes before, on a setting that no table reports; commit what it chooses, so that records come from a clean commit.
 DATA ?= .data
 define tune
-	$(BIN)/python -m falw tune --dataset $(2) --model $(3) --ratio $(4) --gamma $(5) --methods all,rl-fixed,salun-fixed \
+	FALW_TUNED=falw/lab/tuned.json $(BIN)/python -m falw tune --dataset $(2) --model $(3) --ratio $(4) --gamma $(5) --methods all,rl-fixed,salun-fixed \
 		--adopt --root $(DATA) --device cuda --out runs/gpu-tune/$(1)
 	cp runs/gpu-tune/$(1)/search.json results/tune/$(1).json
 endef

@@ -5,6 +5,7 @@ import os
 # For the processes of pytest-xdist, the kernels of nbval and whatever a test starts: two run side by side on two cores,
 # and a number that a notebook stored is compared with one computed the same way. Set before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["FALW_TUNED"] = ""  # rates that a reader adopted are not those of the book
 
 
 def pytest_collection_modifyitems(items):

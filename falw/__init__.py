@@ -37,7 +37,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
   `predict`
 - parts.py, 343 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
   one-step influence
-- methods.py, 204 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 339 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -71,11 +71,12 @@ _HOME = {
     "folders": [],
     "files": ["Checkpoint"],
     "lab": [],
+    "lab.fingerprint": [],
     "lab.cells": ["Setting", "Cell"],
     "lab.records": ["read_records", "read_predictions"],
     "lab.engines": ["InProcess"],
     "lab.ray": ["OnCluster"],
-    "lab.run": ["run", "run_cell", "load_setting"],
+    "lab.run": ["run", "run_cell", "load_setting", "original"],
     "lab.search": [],
     "lab.curves": [],
     "lab.traces": [],

@@ -17,6 +17,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"falw: {message} (see {self.prog} --help)\n")
 
 
+ADOPT = """let `run` and `bench` use the values chosen: they go into the file that FALW_TUNED names, else into
+falw-tuned.json beside the folder of --out, and are read from there for every folder beside it"""
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     main = Parser(prog="python -m falw", description="Machine unlearning with long-tailed forget sets.")
@@ -33,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     tune = commands.add_parser("tune", help="choose each method's learning rate by a fair search")
     tune.set_defaults(act=_tune)
     tune.add_argument("--seed", type=int, default=100, help="of split, training and data; not to be reported (100)")
-    tune.add_argument("--adopt", action="store_true", help="let `run` use the values chosen")
+    tune.add_argument("--adopt", action="store_true", help=ADOPT)
 
     for command in (run, tune):
         command.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
@@ -137,7 +141,7 @@ def _tune(args: argparse.Namespace) -> None:
     search = lab_search.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
     lab_search.store(search, args.out / "search.json")
     if args.adopt:
-        lab_search.adopt(search)
+        lab_search.adopt(search, args.out)
     print(lab_search.to_markdown(search))
 
 
@@ -148,17 +152,17 @@ def _bench(args: argparse.Namespace) -> None:
     from falw.lab import run as runs
     from falw.lab.engines import find_device
 
-    cells = grids.cells(args.grid, args.scale, _seeds(args.seeds))
+    cells = grids.cells(args.grid, args.scale, _seeds(args.seeds), args.out)
     where = _where(args, {cell.setting.dataset for cell in cells})
     if args.dry_run:
         device = find_device(args.device)
         todo = [cell for cell in cells if not (args.out / f"{cell.key}.json").exists()]
-        found = grids.estimate(todo, device)
+        cost = grids.estimate(todo, device)
         jobs = args.jobs or (os.cpu_count() or 1 if device.type == "cpu" else 1)
         print(f"{len(cells)} cells, {len(cells) - len(todo)} of them done")
         for method in dict.fromkeys(cell.method for cell in todo):
             print(f"{sum(cell.method == method for cell in todo):5} {method}")
-        print(f"{found['images']:.3g} images in training, about {found['seconds'] / jobs / 60:.3g} minutes on {device}")
+        print(f"{cost['images']:.3g} images in training, about {cost['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
     records = runs.run_cells(cells, args.out, **where)
     print(grids.report(args.grid, args.scale, records))

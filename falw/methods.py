@@ -2,14 +2,17 @@
 
 A method says which batches the loop draws, what the forgotten samples are trained towards, how they are weighted, and
 what may move. A part is a function (`parts`), a method is a row, a variant is `dataclasses.replace`. To add a method,
-add a row. `Method.objective` calls the builders of a row and gives what the loop in `train` descends.
+add a row: what a search tries for it and its colour in figures stand there too. `Method.objective` calls the builders
+of a row and gives what the loop in `train` descends.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,16 +28,24 @@ from falw.train import Config, Objective, Weight, check_split, cross_entropy, fi
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
 
 
+ABOUT = ("name", "summary", "search", "tuned_as", "colour")  # what a row says of itself, and what changes no model
+
+
+Trials = tuple[dict[str, float], ...]  # values of `Config`, of each trial of a search
+
+
 @dataclass(frozen=True)
 class Method:
     """One row: Formulation 1 as data (see `train.Objective`), and where the method starts from.
 
     `fresh` starts from new weights and not from the Original. `widen` gives the network an extra output while it
     trains; `keep_extra` leaves it there. `config` holds what the method itself fixes in a `Config` (see `settle`).
-    `function` replaces the loop by a plain function of the task. `tuned_as` names the row whose tuned values a sweep
-    runs at.
+    `function` replaces the loop by a plain function of the task. `search` is where a search for its values begins
+    (`lab.search`), none for a row that names in `tuned_as` the row at whose tuned values it runs. `colour` is that of
+    its lines and bars; a variant that keeps its base's takes the next of the cycle.
     """
 
+    name: str
     summary: str
     batches: str = "union"
     targets: Callable[[Task], Target] = parts.own_labels
@@ -53,7 +64,9 @@ class Method:
     keep_extra: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     function: Callable[[Task], nn.Module] | None = None
+    search: Trials = ()
     tuned_as: str = ""
+    colour: str = ""
 
     def settle(self, config: Config) -> Config:
         """The configuration that runs: `config` with what the method itself fixes. Settled again it stays the same."""
@@ -65,6 +78,11 @@ class Method:
             return any(hasattr(part, "coefficient") for part in (self.alpha, self.penalty, self.function))
         return name not in self.config and (self.function is None or name in OF_GRADIENTS)
 
+    def differences(self, other: Method) -> list[str]:
+        """The parts in which another row is not the same, whatever the two say of themselves."""
+        names = [f.name for f in fields(self) if f.name not in ABOUT]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     def objective(self, task: Task) -> Objective:
         """The objective of this row for one task: every builder called once."""
         builders = {"weight": self.weight, "penalty": self.penalty, "mask": self.mask}
@@ -75,21 +93,72 @@ class Method:
         )
 
 
-ft = Method("fine-tune on the retained data", batches="retain")
+# Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.
 
 
-rl = Method("random labels on the forget set", targets=parts.random_labels(redraw=True, may_be_own=True))
+def _doubling(start: float) -> Trials:
+    return tuple({"lr": start * 2**k} for k in range(9))
 
 
-ga = Method("gradient ascent on the forget set", batches="forget", forget_loss=negative_cross_entropy)
+def _cross(rates: Sequence[float], coefficients: Sequence[float]) -> Trials:
+    return tuple({"lr": lr, "coefficient": c} for lr, c in product(rates, coefficients))
 
 
-salun = replace(
-    rl, summary="random labels, only the most salient half of the weights moves", mask=parts.saliency_mask()
+_decades: Trials = tuple({"lr": 10 ** (k / 2 - 5)} for k in range(9))
+
+retrain = Method(
+    "retrain", "train afresh on the retained data: the gold standard", batches="retain", fresh=True, colour="#000000"
 )
 
+ft = Method("ft", "fine-tune on the retained data", batches="retain", search=_doubling(0.01), colour="#56B4E9")
+
+rl = Method(
+    "rl",
+    "random labels on the forget set",
+    targets=parts.random_labels(redraw=True, may_be_own=True),
+    search=_doubling(0.005),
+    colour="#E69F00",
+)
+
+ga = Method(
+    "ga",
+    "gradient ascent on the forget set",
+    batches="forget",
+    forget_loss=negative_cross_entropy,
+    search=_decades,
+    colour="#CC79A7",
+)
+
+iu = Method(
+    "iu",
+    "one influence-function step",
+    function=parts.influence(),
+    search=tuple({"coefficient": 10 ** (k / 2 - 3)} for k in range(9)),
+)
+
+be = Method(
+    "be",
+    "teach the forget set as one class more",
+    batches="forget",
+    targets=parts.extra_label,
+    widen=True,
+    search=_decades,
+)
+
+bs = Method(
+    "bs", "teach the forget set as its nearest class", batches="forget", targets=parts.nearest_label(), search=_decades
+)
+
+l1_sparse = replace(
+    ft,
+    name="l1-sparse",
+    summary="fine-tune on the retained data, weights drawn to 0",
+    penalty=parts.fading_l1(),
+    search=_cross((0.16, 0.32, 0.64), (2e-4, 1e-3, 5e-3)),
+)
 
 sfron = Method(
+    "sfron",
     "ascent where the forget set matters most, in turn with descent on the retained data",
     batches="alternate",
     forget_loss=negative_cross_entropy,
@@ -101,66 +170,132 @@ sfron = Method(
     mask_steps="forget",
     clip=7.0,
     config={"schedule": "cosine", "milestones": ()},
+    search=_cross((0.18, 0.54, 1.62), (0.008, 0.04, 0.2)),
 )
 
+salun = replace(
+    rl,
+    name="salun",
+    summary="random labels, only the most salient half of the weights moves",
+    mask=parts.saliency_mask(),
+    search=_doubling(0.01),
+    colour="#0072B2",
+)
+
+BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
 
 once, redrawn = parts.random_labels(), rl.targets
 
+falw = replace(
+    salun,
+    name="falw",
+    summary="SalUn with FaLW weights",
+    targets=once,
+    weight=parts.falw_weight(),
+    search=_doubling(0.0025),
+    colour="#D55E00",
+)
 
-falw = replace(salun, summary="SalUn with FaLW weights", targets=once, weight=parts.falw_weight())
+rl_falw = replace(
+    rl,
+    name="rl+falw",
+    summary="random labels with FaLW weights (Algorithm 1)",
+    targets=once,
+    weight=parts.falw_weight(),
+    search=_doubling(0.0025),
+    colour="#009E73",
+)
 
+ga_falw = replace(ga, name="ga+falw", summary="gradient ascent with FaLW weights", weight=parts.falw_weight())
 
-rl_falw = replace(rl, summary="random labels with FaLW weights (Algorithm 1)", targets=once, weight=parts.falw_weight())
+sfron_falw = replace(
+    sfron,
+    name="sfron+falw",
+    summary="SFRon with FaLW weights for its own",
+    weight=parts.falw_weight(),
+    search=_cross((0.007, 0.02, 0.06), (5, 25, 125)),
+)
 
+falw_beta = replace(
+    falw, name="falw-beta", summary="FaLW over Beta distributions (Eq. 13)", weight=parts.falw_weight(dist="beta")
+)
 
 METHODS: dict[str, Method] = {
-    "retrain": Method("train afresh on the retained data: the gold standard", batches="retain", fresh=True),
-    "ft": ft,
-    "rl": rl,
-    "ga": ga,
-    "iu": Method("one influence-function step", function=parts.influence()),
-    "be": Method("teach the forget set as one class more", batches="forget", targets=parts.extra_label, widen=True),
-    "bs": Method("teach the forget set as its nearest class", batches="forget", targets=parts.nearest_label()),
-    "l1-sparse": replace(ft, summary="fine-tune on the retained data, weights drawn to 0", penalty=parts.fading_l1()),
-    "sfron": sfron,
-    "salun": salun,
-    "falw": falw,
-    "rl+falw": rl_falw,
-    "ga+falw": replace(ga, summary="gradient ascent with FaLW weights", weight=parts.falw_weight()),
-    "sfron+falw": replace(sfron, summary="SFRon with FaLW weights for its own", weight=parts.falw_weight()),
-    "falw-beta": replace(falw, summary="FaLW over Beta distributions (Eq. 13)", weight=parts.falw_weight(dist="beta")),
+    row.name: row for row in (retrain, *BASELINES, falw, rl_falw, ga_falw, sfron_falw, falw_beta)
 }
-
 
 ALIASES = {"salun+falw": "falw"}
 
 
-def _sweep(how: str, **options: Any) -> Method:
-    return replace(falw, summary=f"FaLW {how}", weight=parts.falw_weight(**options), tuned_as="falw")
+def _sweep(name: str, how: str, **options: Any) -> Method:
+    return replace(falw, name=name, summary=f"FaLW {how}", weight=parts.falw_weight(**options), tuned_as="falw")
 
 
 # One part of a row exchanged, to see what that part does. FaLW draws labels once and its bases draw them again every
 # epoch, so a fair comparison needs both with both. "all" leaves these rows out; they are asked for by name.
-VARIANTS: dict[str, Method] = {
-    "rl-fixed": replace(rl, summary="RL, labels drawn once and never the own", targets=once),
-    "salun-fixed": replace(salun, summary="SalUn, labels drawn once and never the own", targets=once),
-    "rl+falw-redrawn": replace(rl_falw, summary="RL with FaLW weights, labels as in RL", targets=redrawn),
-    "falw-redrawn": replace(falw, summary="SalUn with FaLW weights, labels as in SalUn", targets=redrawn),
-    "rl-sequential": replace(rl, summary="RL, first D_f and then D_r in each epoch", batches="sequential"),
-    "salun-leak": replace(salun, summary="SalUn, mask on the gradient only, as published", mask_on="gradient"),
+_variants = (
+    replace(
+        rl,
+        name="rl-fixed",
+        summary="RL, labels drawn once and never the own",
+        targets=once,
+        search=_doubling(0.0025),
+        colour="#8C510A",
+    ),
+    replace(
+        salun,
+        name="salun-fixed",
+        summary="SalUn, labels drawn once and never the own",
+        targets=once,
+        search=_doubling(0.0025),
+        colour="#5AB4AC",
+    ),
+    replace(
+        rl_falw,
+        name="rl+falw-redrawn",
+        summary="RL with FaLW weights, labels as in RL",
+        targets=redrawn,
+        search=rl.search,
+    ),
+    replace(
+        falw,
+        name="falw-redrawn",
+        summary="SalUn with FaLW weights, labels as in SalUn",
+        targets=redrawn,
+        search=salun.search,
+    ),
+    replace(
+        rl,
+        name="rl-sequential",
+        summary="RL, first D_f and then D_r in each epoch",
+        batches="sequential",
+        search=_doubling(0.0025),
+    ),
+    replace(
+        salun,
+        name="salun-leak",
+        summary="SalUn, mask on the gradient only, as published",
+        mask_on="gradient",
+        search=_doubling(0.005),
+    ),
     # One number of FaLW moved, at FaLW's own learning rate: the exponent of the balance factor (0 is without it), and
     # how often the statistics are taken.
-    **{f"falw-tau{tau:g}": _sweep(f"with tau = {tau:g}", tau=tau) for tau in (0.0, 0.1, 0.2, 0.5, 1.0)},
-    "falw-every10": _sweep("with statistics every 10 steps", refresh=10),
-    "falw-epoch": _sweep("with statistics once an epoch", refresh="epoch"),
-    "falw-rolling": _sweep("with rolling statistics", refresh="rolling"),
-    "rl+falw-epoch": replace(
+    *(_sweep(f"falw-tau{tau:g}", f"with tau = {tau:g}", tau=tau) for tau in (0.0, 0.1, 0.2, 0.5, 1.0)),
+    _sweep("falw-every10", "with statistics every 10 steps", refresh=10),
+    _sweep("falw-epoch", "with statistics once an epoch", refresh="epoch"),
+    _sweep("falw-rolling", "with rolling statistics", refresh="rolling"),
+    replace(
         rl_falw,
+        name="rl+falw-epoch",
         summary="RL with FaLW weights, statistics once an epoch",
         weight=parts.falw_weight(refresh="epoch"),
         tuned_as="rl+falw",
     ),
-}
+)
+
+VARIANTS: dict[str, Method] = {row.name: row for row in _variants}
+
+SHIPPED = MappingProxyType({**METHODS, **VARIANTS})  # the rows as they are here, whatever a reader adds to METHODS
 
 
 def find_method(name: str) -> Method:

@@ -5,19 +5,18 @@ import re
 import shutil
 from dataclasses import asdict, fields, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stored import ROOT
 
 import falw
 from falw.files import write_atomic
 from falw.lab import cells as lab_cells
 from falw.lab import records as lab_records
 from falw.lab import run as runs
-from falw.lab import search as lab_search
-from falw.lab.cells import FLOOR_SEED, RECIPES, UNLEARN, Cell, Setting, cells_of, parse_methods
+from falw.lab.cells import FLOOR_SEED, RECIPES, UNLEARN, Cell, Setting, cells_of, find_rows
 from falw.lab.engines import find_device
 from falw.lab.records import read_predictions, read_record, read_records
 from falw.lab.run import load_setting, original_of, run
@@ -72,7 +71,7 @@ def computed(monkeypatch):
         monkeypatch.setattr(runs, name, counted)
 
     count("train_original", lambda args: "original")
-    count("unlearn", lambda args: args[0])
+    count("unlearn", lambda args: args[0].name)
     return done
 
 
@@ -120,7 +119,7 @@ def test_the_key_changes_with_everything_that_decides_the_result():
 
 
 def test_the_key_changes_with_nothing_else(finished, tmp_path):
-    assert {f.name for f in fields(Cell)} == {"setting", "method", "config", "recipe"}
+    assert set(CELL.description) == {"setting", "method", "config", "recipe"}  # and a row of the reader's: test_rows
     assert replace(CELL, config=Config(milestones=[])).key == CELL.key
     elsewhere = tmp_path / "another" / "folder"
     again = run([SETTING], ["rl", "ft"], elsewhere, root=tmp_path, progress=True, **QUICK)
@@ -420,7 +419,7 @@ def half_written(*args, **kwargs):
 STOPS = {
     "while storing the Original": (torch, "save", ALL_FIVE),
     "while storing probabilities": (np, "savez_compressed", ALL_FIVE[1:]),  # the Original is only to be evaluated
-    "before a record": (runs, "_found", ALL_FIVE[1:]),
+    "before a record": (runs, "_results", ALL_FIVE[1:]),
 }
 
 
@@ -448,10 +447,10 @@ def test_an_interrupted_run_leaves_no_part_and_goes_on(
 def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed, monkeypatch):
     unlearn = runs.unlearn
 
-    def stop_at_ft(method, *args, **how):
-        if method == "ft":
+    def stop_at_ft(row, *args, **how):
+        if row.name == "ft":
             raise KeyboardInterrupt
-        return unlearn(method, *args, **how)
+        return unlearn(row, *args, **how)
 
     with monkeypatch.context() as m:
         m.setattr(runs, "unlearn", stop_at_ft)
@@ -466,17 +465,21 @@ def test_a_run_stopped_between_methods_goes_on_with_the_next(tmp_path, computed,
 # Methods and their configurations
 
 
+def named(methods):
+    return [row.name for row in find_rows(methods)]
+
+
 def test_methods_are_named_in_a_text_or_a_list():
-    assert parse_methods("all") == list(METHODS)
-    assert parse_methods("rl, ga") == parse_methods(["rl", "ga"]) == ["rl", "ga"]
-    assert parse_methods("ga,all")[:2] == ["ga", "retrain"] and set(parse_methods("ga,all")) == set(METHODS)
-    assert parse_methods("all,rl-fixed") == [*METHODS, "rl-fixed"]
-    assert not set(parse_methods("all")) & set(VARIANTS)
+    assert named("all") == list(METHODS)
+    assert named("rl, ga") == named(["rl", "ga"]) == named([METHODS["rl"], "ga"]) == ["rl", "ga"]
+    assert named("ga,all")[:2] == ["ga", "retrain"] and set(named("ga,all")) == set(METHODS)
+    assert named("all,rl-fixed") == [*METHODS, "rl-fixed"]
+    assert not set(named("all")) & set(VARIANTS)
 
 
 def test_a_method_named_twice_or_by_its_alias_runs_once():
-    assert parse_methods("rl,ga,rl") == ["rl", "ga"]
-    assert parse_methods("salun+falw") == parse_methods("falw,salun+falw") == ["falw"]
+    assert named("rl,ga,rl") == ["rl", "ga"]
+    assert named("salun+falw") == named("falw,salun+falw") == ["falw"]
     assert find_method("salun+falw") is find_method("falw")
 
 
@@ -486,14 +489,13 @@ def test_a_method_named_twice_or_by_its_alias_runs_once():
 def test_an_unknown_method_is_refused_with_the_choice():
     for given in ("rl,salum", ["salum"], "salum,all"):
         with pytest.raises(ValueError, match=r"unknown method 'salum'; choose one of: retrain, ft, rl, .*salun\+falw"):
-            parse_methods(given)
+            find_rows(given)
 
 
 def test_the_noise_floor_is_a_retrain_from_another_seed():
     original, retrain, floor = cells_of(replace(SETTING, seed=3), [], 2)
     assert [c.method for c in (original, retrain, floor)] == ["original", "retrain", "retrain"]
     assert [c.config.seed for c in (original, retrain, floor)] == [3, 3, 3 + FLOOR_SEED]
-    assert [c.is_floor for c in (original, retrain, floor)] == [False, False, True]
     assert replace(floor.config, seed=3) == retrain.config == replace(RECIPES["tiny"], seed=3, epochs=2)
     assert floor.parent == original.parent
 
@@ -504,7 +506,7 @@ def test_the_noise_floor_is_another_model(finished):
 
 
 def test_retrain_is_not_run_a_third_time():
-    assert [c.method for c in cells_of(SETTING, parse_methods("all"))].count("retrain") == 2
+    assert [c.method for c in cells_of(SETTING, "all")].count("retrain") == 2
 
 
 def test_methods_take_their_seed_from_the_setting():
@@ -513,7 +515,7 @@ def test_methods_take_their_seed_from_the_setting():
 
 
 def test_tuned_values_are_used_and_given_ones_override_them(monkeypatch):
-    monkeypatch.setattr(lab_cells, "tuned", lambda: {"textures/tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
+    monkeypatch.setattr(lab_cells, "tuned", lambda out: {"textures/tiny": {"rl": {"lr": 0.5, "coefficient": 2.0}}})
 
     def config(method, model="tiny", **changes):
         return cells_of(replace(SETTING, model=model), [method], **changes)[-1].config
@@ -533,7 +535,7 @@ def test_the_values_shipped_are_those_of_tuned_json_and_fit_a_config():
 
 def test_a_data_set_has_its_own_values_and_borrows_those_of_textures_until_it_was_searched(monkeypatch):
     table = {"textures/tiny": {"rl": {"lr": 0.5}, "ga": {"lr": 0.4}}, "folder:a/b/tiny": {"rl": {"lr": 0.1}}}
-    monkeypatch.setattr(lab_cells, "tuned", lambda: table)
+    monkeypatch.setattr(lab_cells, "tuned", lambda out: table)
 
     def lr(dataset, method, model="tiny"):
         return cells_of(Setting(dataset, model), [method])[-1].config.lr
@@ -629,7 +631,7 @@ def test_a_cell_says_the_configuration_that_runs(model, monkeypatch):
 def test_commands_still_find_the_stored_records():
     """`cifar10-borrowed` aside, which ran at the rates of textures, before CIFAR-10 had a search of its own."""
     for folder in ("textures", "cifar10", "tiny-imagenet"):
-        for path in (Path(runs.__file__).parents[1] / "results" / "cpu" / folder).glob("*.json"):
+        for path in (ROOT / "results" / "cpu" / folder).glob("*.json"):
             record = json.loads(path.read_text())
             cells = cells_of(Setting(**record["setting"]), [record["method"]] * (record["method"] in ROWS))
             assert path.stem in {cell.key for cell in cells}, path
@@ -653,7 +655,7 @@ def test_a_change_that_no_method_reads_is_refused(tmp_path):
 def test_a_change_goes_where_one_method_reads_it():
     """A builder that reads the coefficient says so: the values that were searched are all read."""
     assert {n for n, row in ROWS.items() if row.reads("coefficient")} == {"iu", "l1-sparse", "sfron", "sfron+falw"}
-    assert all(ROWS[name].reads(key) for name, trials in lab_search.GRIDS.items() for key in trials[0])
+    assert all(row.reads(key) for row in ROWS.values() if row.search for key in row.search[0])
 
 
 def test_a_short_original_leaves_out_the_milestones_that_it_does_not_reach():

@@ -196,30 +196,31 @@ def test_options_reach_the_setting(settings, falw):
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(lab_search, "GRIDS", {"ft": [{"lr": 0.01}, {"lr": 0.05}, {"lr": 0.2}]})
+    monkeypatch.setitem(METHODS, "ft", replace(METHODS["ft"], search=({"lr": 0.01}, {"lr": 0.05}, {"lr": 0.2})))
 
 
-@pytest.fixture
-def adopted(monkeypatch, tmp_path):
-    """The file that `--adopt` changes, in place of the package's own."""
-    path = shutil.copy(TUNED, tmp_path / "tuned.json")
-    monkeypatch.setattr(lab_search.adopt, "__defaults__", (path,))
-    before = TUNED.read_bytes()
-    yield path
-    assert TUNED.read_bytes() == before
-
-
-def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, adopted, falw, tmp_path):
-    before = adopted.read_bytes()
+def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, falw, tmp_path, monkeypatch):
+    monkeypatch.delenv("FALW_TUNED")
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune")
     search = json.loads((tmp_path / "tune" / "search.json").read_text())
     assert status == 0 and [t["changes"]["lr"] for t in search["trials"]][:3] == [0.01, 0.05, 0.2]
-    assert out == lab_search.to_markdown(search) + "\n" and adopted.read_bytes() == before
+    assert out == lab_search.to_markdown(search) + "\n" and [p.name for p in tmp_path.iterdir()] == ["tune"]
     assert (search["setting"]["seed"], search["setting"]["data_seed"]) == (100, 100)
 
+    before = TUNED.read_bytes()
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune", "--adopt")
-    chosen = json.loads(adopted.read_text())["chosen"]["textures/tiny"]
-    assert status == 0 and chosen["ft"] == search["chosen"]["ft"]
+    chosen = json.loads((tmp_path / "falw-tuned.json").read_text())["chosen"]
+    assert status == 0 and chosen == {"textures/tiny": {"ft": search["chosen"]["ft"]}}
+    assert TUNED.read_bytes() == before
+
+    asked = []
+    monkeypatch.setattr(runs, "run_cells", lambda cells, out, **how: asked.extend(cells) or [])
+    monkeypatch.setattr(grids, "report", lambda *args: "")
+    monkeypatch.setattr("falw.__main__._print", lambda *args: None)
+    for command in (["run", "--methods", "ft"], ["bench", "table4"]):
+        asked.clear()
+        assert falw(*command, "--out", tmp_path / "records")[0] == 0
+        assert {cell.config.lr for cell in asked if cell.method == "ft"} == {search["chosen"]["ft"]["lr"]}
 
 
 def test_a_table_leaves_the_search_beside_the_records_alone(small_grid, falw, tmp_path):

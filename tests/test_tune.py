@@ -11,7 +11,8 @@ from falw.lab import run as runs
 from falw.lab import search as lab_search
 from falw.lab.cells import Setting
 from falw.lab.records import read_records
-from falw.lab.search import GRIDS, adopt, at_the_edge, store, to_markdown, unseen_gap
+from falw.lab.run import run
+from falw.lab.search import adopt, at_the_edge, searched, store, to_markdown, unseen_gap
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap
 from falw.train import Config
@@ -20,22 +21,39 @@ SETTING = Setting("textures", size=8, classes=4, per_class=12, seed=100, data_se
 SERIAL = {"device": "cpu", "jobs": 1}
 
 
-# Grids
+def with_search(name, trials):
+    """The package's row, searched over other trials."""
+    return replace(METHODS[name], search=tuple(trials))
 
 
-def test_every_row_but_retrain_has_a_grid():
-    assert set(GRIDS) == set(METHODS) - {"retrain"} | {name for name, row in VARIANTS.items() if not row.tuned_as}
+# Where a search begins
+
+
+def test_every_row_but_retrain_is_searched_or_runs_at_the_values_of_one_that_is():
+    rows = {row.name: row for row in searched("all")}
+    assert set(rows) == set(METHODS) - {"retrain"}
+    for name, row in VARIANTS.items():
+        assert row.tuned_as in rows if row.tuned_as else searched([name]) == [row]
+
+
+ROWS = [row for row in (*METHODS.values(), *VARIANTS.values()) if row.search]
 
 
 def test_every_method_gets_as_many_trials_and_all_differ():
-    assert {len(trials) for trials in GRIDS.values()} == {9}
-    for trials in GRIDS.values():
-        assert len({tuple(sorted(trial.items())) for trial in trials}) == 9
-        assert len({tuple(trial) for trial in trials}) == 1  # the same names in each
+    assert {len(row.search) for row in ROWS} == {9}
+    for row in ROWS:
+        assert len({tuple(sorted(trial.items())) for trial in row.search}) == 9
+        assert len({tuple(trial) for trial in row.search}) == 1  # the same names in each
 
 
 def test_every_trial_is_a_configuration():
-    assert all(replace(Config(), **trial) for trials in GRIDS.values() for trial in trials)
+    assert all(replace(Config(), **trial) for row in ROWS for trial in row.search)
+
+
+def test_a_variant_is_searched_over_the_range_of_its_base_unless_it_names_another():
+    assert replace(METHODS["rl"], name="mine").search == METHODS["rl"].search
+    first = {name: METHODS[name].search[0] for name in ("ft", "rl", "falw", "ga", "sfron+falw")}
+    assert [first[name]["lr"] for name in first] == pytest.approx([0.01, 0.005, 0.0025, 1e-5, 0.007])
 
 
 def test_a_choice_at_the_edge_is_noticed():
@@ -101,7 +119,7 @@ def by_hand(monkeypatch):
 
     def search(gaps, unseen=None, beside=(), outward=()):
         unseen = unseen or gaps
-        monkeypatch.setattr(lab_search, "GRIDS", {m: [{"lr": lr} for lr in RATES] for m in gaps})
+        rows = [with_search(m, [{"lr": lr} for lr in RATES]) for m in gaps]
         grid = [(g, u) for m in gaps for g, u in zip(gaps[m], unseen[m], strict=True)]
         monkeypatch.setattr(lab_search, "OUTWARD", len(outward))
         waves = [[(0, 0), (0, 0), (-2, 0)], grid, *outward, list(beside) or [(40, 99)] * 2 * len(gaps)]
@@ -118,7 +136,7 @@ def by_hand(monkeypatch):
         monkeypatch.setattr(lab_search, "run_cells", run_cells)
         monkeypatch.setattr(lab_search, "read_predictions", lambda record, out: record["unseen"])
         monkeypatch.setattr(lab_search, "unseen_gap", lambda unseen, counts: unseen)
-        return lab_search.tune(SETTING, ",".join(gaps), "unused", **SERIAL)
+        return lab_search.tune(SETTING, rows, "unused", **SERIAL)
 
     asked = search.asked = []
     return search
@@ -166,8 +184,8 @@ def test_each_of_two_values_at_an_edge_gets_its_own_trial_beyond():
         for lr in (0.1, 0.2, 0.6)
         for c in (1, 4, 16)
     ]
-    found = lab_search._outward(trials, "sfron")
-    assert found == [{"lr": pytest.approx(0.05), "coefficient": 1}, {"lr": 0.1, "coefficient": 0.25}]
+    beyond = lab_search._outward(trials, "sfron")
+    assert beyond == [{"lr": pytest.approx(0.05), "coefficient": 1}, {"lr": 0.1, "coefficient": 0.25}]
 
 
 def test_the_search_stops_after_four_trials_beyond(by_hand, monkeypatch):
@@ -177,10 +195,9 @@ def test_the_search_stops_after_four_trials_beyond(by_hand, monkeypatch):
     assert lr_of(search["chosen"]) == {"ft": 0.00625}
 
 
-def test_half_way_moves_the_first_value_and_keeps_the_other(monkeypatch):
+def test_half_way_moves_the_first_value_and_keeps_the_other():
     grid = [{"lr": lr, "coefficient": c} for lr in (0.1, 0.4, 1.6) for c in (1, 9, 3)]
-    monkeypatch.setattr(lab_search, "GRIDS", {"sfron": grid})
-    down, up = lab_search._halfway("sfron", {"lr": 0.4, "coefficient": 9})
+    down, up = lab_search._halfway(with_search("sfron", grid), {"lr": 0.4, "coefficient": 9})
     assert down == pytest.approx({"lr": 0.2, "coefficient": 9}) and up == pytest.approx({"lr": 0.8, "coefficient": 9})
 
 
@@ -193,15 +210,14 @@ def test_a_trial_that_diverged_is_never_chosen(by_hand):
     assert failed == [True, False, False, False, True, True, True, True, False, True]
 
 
-def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_hand, tmp_path):
+def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_hand, own_file):
     search = by_hand({"ft": [None] * 3, "rl": [3, 4, 5]}, beside=[(9, 9)] * 2)
     assert set(search["chosen"]) == set(search["chosen_without_retrain"]) == {"rl"}
     assert [m for m, _ in by_hand.asked[2]] == ["rl", "rl"]
     assert "| ft | every trial diverged | – | every trial diverged | – |" in to_markdown(search).splitlines()
-    path = tmp_path / "tuned.json"
-    path.write_text('{"chosen": {"textures/tiny": {"ft": {"lr": 0.07}}}}')
-    adopt(search, path)
-    assert lr_of(json.loads(path.read_text())["chosen"]["textures/tiny"]) == {"ft": 0.07, "rl": 0.1}
+    own_file.write_text('{"chosen": {"textures/tiny": {"ft": {"lr": 0.07}}}}')
+    adopt(search, own_file.parent / "out")
+    assert lr_of(json.loads(own_file.read_text())["chosen"]["textures/tiny"]) == {"ft": 0.07, "rl": 0.1}
 
 
 def test_the_table_by_hand(by_hand):
@@ -211,17 +227,19 @@ def test_the_table_by_hand(by_hand):
 
 # A search that runs
 
-GRID = {"ft": [{"lr": lr} for lr in (0.01, 0.02, 1e30)], "iu": [{"coefficient": c} for c in (0.1, 0.2)]}
+TWO = [
+    with_search("ft", [{"lr": lr} for lr in (0.01, 0.02, 1e30)]),
+    with_search("iu", [{"coefficient": c} for c in (0.1, 0.2)]),
+]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """A real search over a grid of which one trial diverges, and its folder."""
+    """A real search of which one trial diverges, and its folder."""
     folder = tmp_path_factory.mktemp("tune")
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(lab_search, "GRIDS", GRID)
         m.setattr(lab_search, "OUTWARD", 0)
-        return lab_search.tune(SETTING, "all", folder, **SERIAL), folder
+        return lab_search.tune(SETTING, TWO, folder, **SERIAL), folder
 
 
 def test_a_search_survives_what_diverges(found):
@@ -243,11 +261,10 @@ def test_a_search_agrees_with_its_records(found):
 
 
 def test_a_second_search_computes_nothing(found, monkeypatch):
-    monkeypatch.setattr(lab_search, "GRIDS", GRID)
     monkeypatch.setattr(lab_search, "OUTWARD", 0)
     for name in ("train_original", "unlearn"):
         monkeypatch.setattr(runs, name, lambda *args, **how: pytest.fail("something is computed"))
-    assert lab_search.tune(SETTING, ["ft", "iu"], found[1], **SERIAL)["trials"] == found[0]["trials"]
+    assert lab_search.tune(SETTING, TWO, found[1], **SERIAL)["trials"] == found[0]["trials"]
 
 
 def test_without_a_retrain_to_compare_with_a_search_says_why(monkeypatch, tmp_path):
@@ -256,9 +273,10 @@ def test_without_a_retrain_to_compare_with_a_search_says_why(monkeypatch, tmp_pa
         lab_search.tune(SETTING, "ft", tmp_path, **SERIAL)
 
 
-def test_a_search_without_a_grid_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nothing to tune in 'retrain'; choose from: ft, rl"):
-        lab_search.tune(SETTING, "retrain", tmp_path / "out", **SERIAL)
+@pytest.mark.parametrize("methods, named", {"retrain": "retrain", "ft,falw-tau1": "falw-tau1"}.items())
+def test_a_search_without_a_range_is_refused(tmp_path, methods, named):
+    with pytest.raises(ValueError, match=f"nothing to tune in '{named}'; choose from: ft, rl"):
+        lab_search.tune(SETTING, methods, tmp_path / "out", **SERIAL)
     assert not (tmp_path / "out").exists()
 
 
@@ -278,26 +296,56 @@ def test_a_stored_search_is_read_back_as_it_was(found, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["search.json"]
 
 
-def test_adopting_keeps_other_methods_other_networks_and_the_rest_of_the_file(found, tmp_path):
-    path = tmp_path / "tuned.json"
+@pytest.fixture
+def own_file(monkeypatch, tmp_path):
+    """Where values go that are adopted from a search in tmp_path/out; the package's file has to stay as it is."""
+    monkeypatch.delenv("FALW_TUNED")
+    before = lab_cells.TUNED.read_bytes()
+    yield tmp_path / "falw-tuned.json"
+    assert lab_cells.TUNED.read_bytes() == before
+
+
+def test_adopting_keeps_other_methods_and_other_networks(found, own_file):
     others = {"textures/vgg16": {"ft": {"lr": 5.0}}, "digits/tiny": {"ft": {"lr": 6.0}}}
     chosen = {"textures/tiny": {"ga": {"lr": 3.0}, "ft": {"lr": 4.0, "coefficient": 1.0}}, **others}
-    path.write_text(json.dumps({"note": "kept", "chosen": chosen}))
-    adopt(found[0], path)
+    own_file.write_text(json.dumps({"chosen": chosen}))
+    assert adopt(found[0], own_file.parent / "out") == own_file
     expected = {"textures/tiny": {"ga": {"lr": 3.0}, **found[0]["chosen"]}, **others}
-    assert json.loads(path.read_text()) == {"note": "kept", "chosen": expected}
-    adopt({**found[0], "setting": {"dataset": "cifar10", "model": "resnet18"}}, path)
-    assert json.loads(path.read_text())["chosen"] == {**expected, "cifar10/resnet18": found[0]["chosen"]}
+    assert json.loads(own_file.read_text()) == {"chosen": expected}
+    adopt({**found[0], "setting": {"dataset": "cifar10", "model": "resnet18"}}, own_file.parent / "out")
+    assert json.loads(own_file.read_text())["chosen"] == {**expected, "cifar10/resnet18": found[0]["chosen"]}
 
 
-def test_what_is_adopted_is_what_runs_use_from_then_on(found, tmp_path, monkeypatch):
-    path = tmp_path / "tuned.json"
-    path.write_text('{"chosen": {}}')
-    monkeypatch.setattr(lab_cells, "TUNED", path)
-    lab_cells.tuned.cache_clear()
-    try:
-        before = lab_cells.cells_of(SETTING, ["iu"])[-1].config
-        adopt(found[0], path)
-        assert lab_cells.cells_of(SETTING, ["iu"])[-1].config == replace(before, **found[0]["chosen"]["iu"]) != before
-    finally:
-        lab_cells.tuned.cache_clear()
+def iu_config(out):
+    return lab_cells.cells_of(SETTING, ["iu"], out=out)[-1].config
+
+
+def test_what_is_adopted_is_what_runs_beside_it_use_from_then_on(found, own_file, tmp_path):
+    before = iu_config(tmp_path / "other")
+    adopt(found[0], tmp_path / "out")
+    after = iu_config(tmp_path / "other")
+    assert after == replace(before, **found[0]["chosen"]["iu"]) != before
+    assert iu_config(tmp_path / "elsewhere" / "out") == iu_config(None) == before
+    (record,) = run(SETTING, "iu", tmp_path / "other", original_epochs=1, **SERIAL)[3:]
+    assert record["config"]["coefficient"] == found[0]["chosen"]["iu"]["coefficient"]
+
+
+def test_falw_tuned_names_another_file_or_none(found, own_file, tmp_path, monkeypatch):
+    before, path = iu_config(None), tmp_path / "new" / "mine.json"
+    path.parent.mkdir()
+    monkeypatch.setenv("FALW_TUNED", str(path))
+    assert iu_config(None) == before  # as long as nothing was adopted
+    assert adopt(found[0], tmp_path / "out") == path and not own_file.exists()
+    assert iu_config(None) == replace(before, **found[0]["chosen"]["iu"])
+    monkeypatch.setenv("FALW_TUNED", "")
+    assert iu_config(tmp_path / "new" / "out") == before
+    with pytest.raises(ValueError, match="FALW_TUNED is empty, .*: unset it, or name a file"):
+        adopt(found[0], tmp_path / "out")
+
+
+@pytest.mark.fault("a file of tuned values that holds something else", "refused in one line")
+@pytest.mark.parametrize("text", ["", "[]", '{"chosen": 3}', '{"chosen": {"textures/tiny": {"rl": {"rate": 1}}}}'])
+def test_a_file_of_tuned_values_that_is_none_is_refused(own_file, text):
+    own_file.write_text(text)
+    with pytest.raises(ValueError, match="falw-tuned.json' has no tuned values in it: remove it, or name another"):
+        iu_config(own_file.parent / "out")

@@ -64,7 +64,8 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
     resources = {"metadata": {"path": path.parent}}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the tests' kernels have it: see conftest.py
+    # As the tests' kernels have it: see conftest.py.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FALW_TUNED": ""}
     NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day

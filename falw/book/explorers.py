@@ -266,7 +266,7 @@ def weight() -> None:
         ]
         ax = plots.weight_curves({"w": (x, of(x, mu, sigma, eta))}, "probability of the true class p", ax=_canvas())
         ax.axvspan(max(mu - sigma, 0), min(mu + sigma, 1), color="#dddddd", zorder=0, label="μ ± σ")
-        ax.plot(p, of(p, mu, sigma, eta), "o", color=plots.COLOURS["falw"], markersize=8, label="this sample")
+        ax.plot(p, of(p, mu, sigma, eta), "o", color=plots.colour("falw"), markersize=8, label="this sample")
         ax.set_xlim(0, 1)
         ax.legend(frameon=False, loc="upper left", ncols=3)
         return ax

@@ -17,25 +17,14 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from falw.lab.traces import Trace
+from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores, deviation
 from falw.split import Split, groups
 from falw.weights import BetaParams, ClassStats, balance_factor
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures.
-COLOURS = {
-    "original": "#999999",
-    "retrain": "#000000",
-    "noise floor": "#666666",
-    "ft": "#56B4E9",
-    "rl": "#E69F00",
-    "ga": "#CC79A7",
-    "salun": "#0072B2",
-    "falw": "#D55E00",
-    "rl+falw": "#009E73",
-    "rl-fixed": "#8C510A",
-    "salun-fixed": "#5AB4AC",
-    "test images": "#56B4E9",
-}
+# Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures. A
+# method's stands in its row.
+NO_METHODS = {"original": "#999999", "noise floor": "#666666", "test images": "#56B4E9"}
 GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
 
 
@@ -45,8 +34,9 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
 
 
 def colour(name: str) -> str | None:
-    """The colour of a model, None (the next in the cycle) for one without."""
-    return COLOURS.get(name)
+    """The colour of a model, None (the next in the cycle) for one without: a variant in its base's colour has none."""
+    first = {row.colour: row.name for row in reversed([*METHODS.values(), *VARIANTS.values()])}
+    return NO_METHODS.get(name) or next((colour for colour, of in first.items() if colour and of == name), None)
 
 
 def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
@@ -189,7 +179,7 @@ def trajectory(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax:
     ax.axvspan(max(mean - std, 0), min(mean + std, 1), color="#dddddd", zorder=0, label="unseen: mean ± deviation")
     ax.axvline(mean, color="#666666", linewidth=1)
     ax.plot(val_p, np.full(len(val_p), 0.04), "|", color="#666666", markersize=8)
-    ax.plot(p, w, "o", color=COLOURS["falw"], markersize=3.5, label="forgotten samples")
+    ax.plot(p, w, "o", color=colour("falw"), markersize=3.5, label="forgotten samples")
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
     ax.legend(frameon=False, loc="upper left")
@@ -200,7 +190,7 @@ def probability_pairs(x: Part, y: Part, names: tuple[str, str], ax: Axes | None 
     """One dot an image: probability of the true class under two models; the line is where they agree."""
     ax = axes(ax, 4, 4)
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-    ax.plot(x.p_true, y.p_true, ".", color=COLOURS["salun"], markersize=3, alpha=0.5)
+    ax.plot(x.p_true, y.p_true, ".", color=colour("salun"), markersize=3, alpha=0.5)
     ax.set(xlabel=f"p under {names[0]}", ylabel=f"p under {names[1]}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.set_aspect("equal")
     return ax
@@ -223,8 +213,8 @@ def fitted_classes(part: Part, classes: Sequence[int], stats: ClassStats, beta: 
         panel.hist(p, np.linspace(0, 1, 11), density=True, color="#bbbbbb")
         panel.plot(p, np.full(len(p), 0.1), "|", color="black", markersize=7)
         mean, std = stats.mean[c].item(), stats.std[c].item()
-        panel.plot(wide, norm.pdf(wide, mean, std), color=COLOURS["salun"], label="Gaussian")
-        panel.plot(inside, beta_density.pdf(inside, beta.alpha[c].item(), beta.beta[c].item()), color=COLOURS["falw"])
+        panel.plot(wide, norm.pdf(wide, mean, std), color=colour("salun"), label="Gaussian")
+        panel.plot(inside, beta_density.pdf(inside, beta.alpha[c].item(), beta.beta[c].item()), color=colour("falw"))
         panel.lines[-1].set_label("Beta")
         panel.set(title=f"class {c}: μ = {mean:.2f}, σ = {std:.2f}", xlabel="p of unseen images")
         panel.set(xlim=(-0.4, 1.4), ylim=(0, 8))
@@ -290,7 +280,7 @@ def sweep(rows: Sequence[Mapping[str, Any]], values: Mapping[str, float], xlabel
         low, high = line["mean"] - (line["sd"] or 0), line["mean"] + (line["sd"] or 0)
         panel.axhspan(low, high, color="#dddddd", zorder=0)
         means, sds = [shown[n][key]["mean"] for n in names], [shown[n][key]["sd"] or 0.0 for n in names]
-        panel.errorbar(range(len(names)), means, sds, marker="o", markersize=4, capsize=2, color=COLOURS["falw"])
+        panel.errorbar(range(len(names)), means, sds, marker="o", markersize=4, capsize=2, color=colour("falw"))
         panel.set_xticks(range(len(names)), [f"{values[name]:g}" for name in names], fontsize="small")
         panel.set(title=title, xlabel=xlabel)
     panels[-1].set_ylim(0, None)
@@ -309,7 +299,7 @@ def batch_losses(loss: Tensor, weight: Tensor, forget: Tensor, ax: Axes | None =
     order = torch.argsort(torch.where(forget, loss * weight, loss.double() - 1e6), descending=True)
     bars, weighted = loss[order].numpy(), (loss * weight)[order].numpy()
     place, n = np.arange(len(bars)), int(forget.sum())
-    ax.bar(place[:n], weighted[:n], color=COLOURS["falw"], label="forgotten, weighted")
+    ax.bar(place[:n], weighted[:n], color=colour("falw"), label="forgotten, weighted")
     ax.bar(place[:n], bars[:n], fill=False, edgecolor="black", linewidth=0.8, label="forgotten, unweighted")
     ax.bar(place[n:], bars[n:], color="#0072B2", label="retained")
     mean = (weighted[:n].sum() + bars[n:].sum()) / len(bars)
@@ -389,7 +379,7 @@ def paths(values: Mapping[str, Sequence[float]], floor: float, ax: Axes | None =
     ax = axes(ax)
     for name, path in values.items():
         ax.plot(range(len(path)), path, marker=".", label=name)
-    ax.axhline(floor, color=COLOURS["retrain"], linewidth=1, linestyle="--", label="retrain")
+    ax.axhline(floor, color=colour("retrain"), linewidth=1, linestyle="--", label="retrain")
     ax.set(xlabel="epoch", ylabel="mean probability of the true class", ylim=(0, 1))
     ax.legend(frameon=False)
     return ax
@@ -414,8 +404,8 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     ax = axes(ax, height=0.45 * len(rows) + 1)
     for y, row in enumerate(rows):
         ax.plot(row["differences"], np.full(len(row["differences"]), y), ".", color="#999999", markersize=4)
-        ax.plot([row["low"], row["high"]], [y, y], color=COLOURS["falw"], linewidth=2)
-        ax.plot(row["mean"], y, "o", color=COLOURS["falw"])
+        ax.plot([row["low"], row["high"]], [y, y], color=colour("falw"), linewidth=2)
+        ax.plot(row["mean"], y, "o", color=colour("falw"))
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(rows)), [f"{row['method']} − {row['base']}" for row in rows])
     ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
@@ -429,7 +419,7 @@ def before_after(pairs: Mapping[str, tuple[float, float]], xlabel: str, ax: Axes
     for y, (before, after) in enumerate(pairs.values()):
         ax.plot([before, after], [y, y], color="#999999", linewidth=1.5, zorder=1)
         ax.plot(before, y, "o", color="#666666", fillstyle="none", markersize=8, label=None if y else "before")
-        ax.plot(after, y, "s", color=COLOURS["falw"], markersize=6, label=None if y else "after")
+        ax.plot(after, y, "s", color=colour("falw"), markersize=6, label=None if y else "after")
     ax.set_yticks(range(len(pairs)), list(pairs))
     ax.set(xlabel=xlabel, xlim=(0, None), ylim=(len(pairs) - 0.5, -0.5))
     ax.legend(frameon=False, loc="lower right")

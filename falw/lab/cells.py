@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from falw.lab.fingerprint import fingerprint, is_shipped
 from falw.methods import ALIASES, METHODS, Method, find_method
 from falw.models import MODELS
 from falw.train import Config, as_floats, whole_number
@@ -69,23 +71,55 @@ UNLEARN: dict[str, Config] = {
 }
 
 
-TUNED = Path(__file__).with_name("tuned.json")
+Tuned = dict[str, dict[str, dict[str, Any]]]  # {"DATASET/MODEL": {method: values of `Config`}}
 
 
-@functools.cache
-def tuned() -> dict[str, dict[str, dict[str, Any]]]:
-    """The values of `Config` that `tune` chose: {"DATASET/MODEL": {method: values}}."""
-    return json.loads(TUNED.read_text())["chosen"]
+TUNED = Path(__file__).with_name("tuned.json")  # what the package ships
 
 
-def tuning_key(dataset: str, model: str) -> str:
-    """The key of `tuned` for a data set and a network.
+USERS_TUNED = "falw-tuned.json"
 
-    A data set that was never searched borrows what was found on textures, which is a start and no more: rates do not
+
+def tuned_file(out: str | Path | None) -> Path | None:
+    """Where the reader's own tuned values lie: FALW_TUNED, else falw-tuned.json beside the folder of records `out`.
+
+    None where neither is given, and for a FALW_TUNED that is empty: then the package's values are all there is.
+    """
+    given = os.environ.get("FALW_TUNED")
+    if given is not None:
+        return Path(given) if given else None
+    return None if out is None else Path(out).resolve().with_name(USERS_TUNED)
+
+
+def tuned(out: str | Path | None = None) -> Tuned:
+    """The values that `tune` chose: the package's, and before them those in the file of the reader (`tuned_file`)."""
+    path, chosen = tuned_file(out), read_tuned(TUNED)
+    for key, values in read_tuned(path).items() if path is not None else ():
+        chosen[key] = {**chosen.get(key, {}), **values}
+    return chosen
+
+
+def read_tuned(path: Path) -> Tuned:
+    """The values in a file that `search.adopt` wrote, none where there is no file; raises ValueError for another."""
+    if not path.exists():
+        return {}
+    try:
+        chosen = json.loads(path.read_text())["chosen"]
+        for values in (values for methods in chosen.values() for values in methods.values()):
+            replace(Config(), **values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"'{path}' has no tuned values in it: remove it, or name another in FALW_TUNED") from None
+    return chosen
+
+
+def values_for(row: Method, setting: Setting, table: Tuned) -> dict[str, Any]:
+    """The tuned values of a row for the data set and network of a setting.
+
+    A data set that was never searched borrows what was chosen on textures, which is a start and no more: rates do not
     travel (chapter 8).
     """
-    own = f"{dataset}/{model}"
-    return own if own in tuned() else f"textures/{model}"
+    borrowed = table.get(f"textures/{setting.model}", {})
+    return table.get(f"{setting.dataset}/{setting.model}", borrowed).get(row.tuned_as or row.name, {})
 
 
 @dataclass(frozen=True)
@@ -96,11 +130,21 @@ class Cell:
     method: str
     config: Config  # of the method
     recipe: Config  # of the Original
+    # A row of the reader's own, and what it is: another row of the same name is another cell.
+    row: Method | None = field(default=None, compare=False)
+    row_digest: str = ""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the key is a hash of and the record repeats; a row of the package goes by its name."""
+        described = asdict(replace(self, row=None))
+        del described["row"], described["row_digest"]
+        return {**described, "row": self.row_digest} if self.row else described
 
     @property
     def key(self) -> str:
         """16 hexadecimal digits of the hash of the description."""
-        return digest(asdict(self))
+        return digest(self.description)
 
     @property
     def parent(self) -> str:
@@ -108,10 +152,9 @@ class Cell:
         setting = {k: v for k, v in asdict(self.setting).items() if k not in ("ratio", "gamma", "cap")}
         return digest({"setting": setting, "recipe": asdict(self.recipe)})
 
-    @property
-    def is_floor(self) -> bool:
-        """Whether this is the second Retrain."""
-        return self.method == RETRAIN and self.config.seed != self.setting.seed
+    def find_row(self) -> Method:
+        """The row that runs; raises ValueError for the Original, which has none."""
+        return self.row or find_method(self.method)
 
     def passes(self, n: int) -> float:
         """Training passes over all n training images that the cell takes, about, for estimates and for its place.
@@ -119,7 +162,9 @@ class Cell:
         A method on one part counts as its share; of FaLW's statistics, taken before every step on about a tenth of the
         images, an image counts a third.
         """
-        row = find_method(self.method) if self.method != ORIGINAL else Method("")
+        if self.method == ORIGINAL:
+            return float(self.config.epochs)
+        row = self.find_row()
         share = {"retain": 1 - self.setting.ratio, "forget": self.setting.ratio}.get(row.batches, 1.0)
         weighted = row.weight is not None and row.batches != "alternate"
         return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
@@ -130,13 +175,21 @@ def digest(description: dict) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
 
 
+Methods = str | Sequence[str | Method]  # "all", "rl,salun", or a list of names and of rows
+
+
 def cells_of(
-    setting: Setting, methods: Sequence[str], original_epochs: int | None = None, **changes: Any
+    setting: Setting,
+    methods: Methods,
+    original_epochs: int | None = None,
+    out: str | Path | None = None,
+    **changes: Any,
 ) -> list[Cell]:
     """The cells of a setting: Original, Retrain, a second Retrain for the noise floor, and the methods.
 
-    `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `changes`
-    are values of the methods' `Config` (lr, ...), before which what a method itself fixes goes.
+    `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `out` is
+    the folder of records beside which tuned values of the reader's own may lie. `changes` are values of the methods'
+    `Config` (lr, ...), before which what a method itself fixes goes.
     """
     find_model(setting.model)
     recipe = replace(RECIPES[setting.model], seed=setting.seed)
@@ -146,12 +199,13 @@ def cells_of(
         recipe = replace(recipe, epochs=original_epochs, milestones=reached)
     again = replace(recipe, seed=setting.seed + FLOOR_SEED)
     cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
-    for name in methods:
-        if name != RETRAIN:
-            row, chosen = find_method(name), tuned().get(tuning_key(setting.dataset, setting.model), {})
-            values = {**chosen.get(row.tuned_as or name, {}), **changes}
+    table = tuned(out)
+    for row in find_rows(methods):
+        of_reader = () if is_shipped(row) else (row, fingerprint(row))
+        if row.name != RETRAIN:
+            values = {**values_for(row, setting, table), **changes}
             config = row.settle(replace(UNLEARN[setting.model], seed=setting.seed, **values))
-            cells.append(Cell(setting, name, config, recipe))
+            cells.append(Cell(setting, row.name, config, recipe, *of_reader))
     return cells
 
 
@@ -162,21 +216,38 @@ def find_model(name: str) -> str:
     return name
 
 
-def check_changes(names: Sequence[str], changes: dict[str, Any]) -> None:
+def check_changes(rows: Sequence[Method], changes: dict[str, Any]) -> None:
     """Raise ValueError for a change of what is no field, and for one that no method but Retrain reads."""
-    known = [field.name for field in fields(Config) if field.name != "seed"]  # which is the setting's
+    known = [f.name for f in fields(Config) if f.name != "seed"]  # which is the setting's
     for change, value in changes.items():
         if change not in known:
             raise ValueError(f"unknown change {change}={value!r}; choose one of: {', '.join(known)}")
-        if not any(find_method(name).reads(change) for name in names if name != RETRAIN):
-            ran = ", ".join(names) or f"{ORIGINAL}, {RETRAIN}"
+        if not any(row.reads(change) for row in rows if row.name != RETRAIN):
+            ran = ", ".join(row.name for row in rows) or f"{ORIGINAL}, {RETRAIN}"
             raise ValueError(f"{change} {value} changes nothing of {ran}: leave it out, or add a method that reads it")
 
 
-def parse_methods(methods: str | Sequence[str]) -> list[str]:
-    """The rows named by "all", "a,b", "all,b" or ["a", "b"], each checked and once; "all" is every row of METHODS."""
+def find_rows(methods: Methods) -> list[Method]:
+    """The rows of "all", "a,b", "all,b" or a list of names and of rows, each once; "all" is every row of METHODS.
+
+    Raises ValueError for a name that no row has, that two rows have, or that a row of the reader's own cannot have.
+    """
     given = methods.split(",") if isinstance(methods, str) else methods
-    names = [name for g in given for name in (METHODS if g.strip() == "all" else [g.strip()])]
-    for name in names:
-        find_method(name)
-    return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
+    rows: dict[str, Method] = {}
+    for method in given:
+        for row in [_check_name(method)] if isinstance(method, Method) else _rows_named(method.strip()):
+            if rows.setdefault(row.name, row) is not row:
+                raise ValueError(f"two rows are called '{row.name}': call one of them otherwise, name='...'")
+    return list(rows.values())
+
+
+def _rows_named(name: str) -> list[Method]:
+    return list(METHODS.values()) if name == "all" else [find_method(name)]
+
+
+def _check_name(row: Method) -> Method:
+    taken = (ORIGINAL, "all", *ALIASES)
+    if row.name in taken or not re.fullmatch(r"[\w.+-]+", row.name):
+        other = f"letters, digits and any of _.+- will do, but for {', '.join(taken)}"
+        raise ValueError(f"a row cannot be called '{row.name}': {other}")
+    return row

@@ -11,17 +11,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from falw import methods
 from falw.data import find_source
 from falw.lab import paper
 from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of
 from falw.lab.tables import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
 from falw.models import create
 
-BASELINES = ("ft", "rl", "ga", "iu", "be", "bs", "l1-sparse", "sfron", "salun")
+BASELINES = tuple(row.name for row in methods.BASELINES)
 ALL = (*BASELINES, "falw")
 BASE_TO_FALW = {"ga": "ga+falw", "rl": "rl+falw", "sfron": "sfron+falw", "salun": "falw"}
 TAUS = ("falw-tau0", "falw-tau0.1", "falw", "falw-tau0.2", "falw-tau0.5", "falw-tau1")
@@ -92,13 +94,16 @@ def settings_of(found: Grid, seeds: Sequence[int]) -> list[Setting]:
     ]
 
 
-def cells(name: str, scale: str, seeds: Sequence[int]) -> list[Cell]:
-    """Every cell of a table or figure, each once: Originals and Retrains are shared where settings are."""
+def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None) -> list[Cell]:
+    """Every cell of a table or figure, each once: Originals and Retrains are shared where settings are.
+
+    `out` is the folder of records beside which tuned values of the reader's own may lie.
+    """
     every = [
         cell
         for found in find_grid(name, scale)
         for setting in settings_of(found, seeds)
-        for cell in cells_of(setting, found.methods)
+        for cell in cells_of(setting, found.methods, out=out)
     ]
     return list({cell.key: cell for cell in every}.values())
 

@@ -11,8 +11,7 @@ import functools
 import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from falw.audit import audit
 from falw.data import load_dataset
 from falw.files import Checkpoint, load_tensors, lock, remove_leftovers, save_tensors, write_atomic
 from falw.images import Dataset
-from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of, check_changes, digest, parse_methods
+from falw.lab.cells import ORIGINAL, Cell, Methods, Setting, cells_of, check_changes, digest, find_rows
 from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
 from falw.lab.records import Record, arrays_of, code, conditions, is_ours, read_record
@@ -73,6 +72,33 @@ def load_setting(
 def _split(setting: Setting, data: Dataset, seed: int) -> Split:
     val = data.val if setting.val is None else setting.val
     return long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, seed, setting.cap)
+
+
+def original(
+    setting: Setting,
+    out: str | Path,
+    *,
+    original_epochs: int | None = None,
+    root: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """The Original of a setting, that of the records in `out`: read from there, or trained now and stored there."""
+    data, _ = load_setting(setting, None if root is None else Path(root), device)
+    check_network_fits(setting.model, data)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with _threads(torch.device(device)):
+        return original_of(cells_of(setting, [], original_epochs)[0], data, Path(out))[0]
+
+
+@contextlib.contextmanager
+def _threads(device: torch.device) -> Iterator[None]:
+    """One thread on a CPU: their number changes the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tuple[nn.Module, float]:
@@ -150,25 +176,22 @@ def run_cell(
 
 def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wait: bool) -> Record:
     data, split = load_setting(cell.setting, root, device)
-    path, threads, seconds = out / f"{cell.key}.json", torch.get_num_threads(), 0.0
-    torch.set_num_threads(1 if device.type == "cpu" else threads)
-    _warm_up(device)
-    with _checkpoint(path, device) as checkpoint:
+    path, seconds = out / f"{cell.key}.json", 0.0
+    with _threads(device), _checkpoint(path, device) as checkpoint:
+        _warm_up(device)
         try:
             model, seconds = original_of(cell, data, out, wait)
             if cell.method != ORIGINAL:
                 checkpoint.start = time.perf_counter()
-                model = unlearn(cell.method, model, data, split, cell.config, checkpoint=checkpoint)
+                model = unlearn(cell.find_row(), model, data, split, cell.config, checkpoint=checkpoint)
                 seconds = _seconds(checkpoint, device)
-            found = _found(predict(model, data, split), split, path.with_suffix(".npz"))
+            results = _results(predict(model, data, split), split, path.with_suffix(".npz"))
         except FloatingPointError as error:
-            found = {"scores": None, "failed": str(error)}
-        finally:
-            torch.set_num_threads(threads)
+            results = {"scores": None, "failed": str(error)}
         record = {
             "key": cell.key,
-            **json.loads(json.dumps(asdict(cell))),
-            **found,
+            **json.loads(json.dumps(cell.description)),
+            **results,
             "forget_counts": split.forget_counts.tolist(),
             "seconds": round(seconds, 3),
             **conditions(device),
@@ -186,7 +209,7 @@ def _warm_up(device: torch.device) -> None:
     torch.optim.SGD([weight], lr=0.1).step()
 
 
-def _found(pred: Predictions, split: Split, path: Path) -> Record:
+def _results(pred: Predictions, split: Split, path: Path) -> Record:
     """What a record says of the predictions, which are written to `path`."""
     write_atomic(path, lambda f: np.savez_compressed(f, **arrays_of(pred)))
     return {
@@ -206,7 +229,7 @@ def _accuracies(part: Part, split: Split) -> dict[str, float | None]:
 
 def run(
     setting: Setting | Iterable[Setting],
-    methods: str | Sequence[str],
+    methods: Methods,
     out: str | Path,
     *,
     original_epochs: int | None = None,
@@ -220,14 +243,14 @@ def run(
 ) -> list[Record]:
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
 
-    methods: "all", names joined by commas, or a list. `changes` replace values of the methods' `Config` (lr=...,
-    epochs=...), `original_epochs` the length of Original and Retrain. Raises ValueError for a change that none of the
-    methods reads. For the rest see `run_cells`.
+    methods: "all", names joined by commas, or a list of names and of rows of your own. `changes` replace values of the
+    methods' `Config` (lr=..., epochs=...), `original_epochs` the length of Original and Retrain. Raises ValueError for
+    a change that none of the methods reads. For the rest see `run_cells`.
     """
     settings = [setting] if isinstance(setting, Setting) else list(setting)
-    names = parse_methods(methods)
-    check_changes(names, changes)
-    cells = [cell for s in settings for cell in cells_of(s, names, original_epochs, **changes)]
+    rows = find_rows(methods)
+    check_changes(rows, changes)
+    cells = [cell for s in settings for cell in cells_of(s, rows, original_epochs, out, **changes)]
     where: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "engine": engine}
     return run_cells(cells, out, **where, progress=progress, deterministic=deterministic)
 
@@ -252,21 +275,21 @@ def run_cells(
     """
     if jobs is not None:
         whole_number("jobs", jobs, 1)
-    where, out = Path(root) if root is not None else None, Path(out)
-    there = next(path for path in (out, *out.parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"records need a folder and '{there}' is a file; give another --out")
-    place = engine.place(device)
+    folder, out = Path(root) if root is not None else None, Path(out)
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"records need a folder and '{nearest}' is a file; give another --out")
+    checked_on = engine.place(device)
     sizes = {}
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        data = load_setting(setting, where, place, progress=progress)[0]
+        data = load_setting(setting, folder, checked_on, progress=progress)[0]
         check_network_fits(setting.model, data)
         sizes[setting] = len(data.train.y)
     out.mkdir(parents=True, exist_ok=True)
 
     passes = {cell.key: cell.passes(sizes[cell.setting]) for cell in cells}
-    found = ((cell, read_record(out / f"{cell.key}.json", cell)) for cell in cells)
-    records = {cell.key: record for cell, record in found if record is not None}
+    stored = ((cell, read_record(out / f"{cell.key}.json", cell)) for cell in cells)
+    records = {cell.key: record for cell, record in stored if record is not None}
     _say_if_other_code(list(records.values()), out)
     todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
     remove_leftovers(out)
@@ -274,7 +297,7 @@ def run_cells(
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
     rest = [cell for cell in todo if cell not in originals.values()]
-    work = functools.partial(run_cell, root=where, deterministic=deterministic)
+    work = functools.partial(run_cell, root=folder, deterministic=deterministic)
     with _bar(sum(passes[cell.key] for cell in todo), progress) as bar, engine.start(work, out, device, jobs) as each:
         for wave in (list(originals.values()), rest):
             for cell, record in each(wave):

@@ -1,7 +1,8 @@
 """The search for learning rates, `tune`: one rule for every method, over its own range, on a setting not reported.
 
-Nine trials make a grid. While the best lies at an edge of what was tried, one more trial is made beyond that edge, four
-at most for each value. Two last trials lie half-way between the best and its neighbours.
+It begins with the trials of a method's row, nine for each of the package. While the best lies at an edge of what was
+tried, one more trial is made beyond that edge, four at most for each value. Two last trials lie half-way between the
+best and its neighbours.
 
 The winner is the trial with the smallest Avg. Gap. That needs Retrain, which unlearning is meant to do without: it is
 what the field does, and it makes methods comparable at their best, not usable in practice. `unseen_gap` is a criterion
@@ -13,51 +14,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from falw.files import write_atomic
-from falw.lab.cells import TUNED, Setting, cells_of, parse_methods, tuned
+from falw.lab.cells import RETRAIN, Methods, Setting, cells_of, find_rows, read_tuned, tuned_file
 from falw.lab.records import Record, read_predictions
 from falw.lab.run import run_cells
 from falw.lab.tables import grid
-from falw.methods import VARIANTS
+from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Predictions, Scores, accuracy, gap
-
-# Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.
-_doubling = {start: [{"lr": start * 2**k} for k in range(9)] for start in (0.01, 0.005, 0.0025)}
-_decades = [{"lr": 10 ** (k / 2 - 5)} for k in range(9)]
-
-
-def _cross(rates: Sequence[float], coefficients: Sequence[float]) -> list[dict[str, float]]:
-    return [{"lr": lr, "coefficient": c} for lr, c in product(rates, coefficients)]
-
-
-GRIDS: dict[str, list[dict[str, float]]] = {
-    "ft": _doubling[0.01],
-    "rl": _doubling[0.005],
-    "salun": _doubling[0.01],
-    "rl+falw": _doubling[0.0025],
-    "falw": _doubling[0.0025],
-    "falw-beta": _doubling[0.0025],
-    "rl-fixed": _doubling[0.0025],
-    "salun-fixed": _doubling[0.0025],
-    "rl+falw-redrawn": _doubling[0.005],
-    "falw-redrawn": _doubling[0.01],
-    "rl-sequential": _doubling[0.0025],
-    "salun-leak": _doubling[0.005],
-    "ga": _decades,
-    "ga+falw": _decades,
-    "be": _decades,
-    "bs": _decades,
-    "iu": [{"coefficient": 10 ** (k / 2 - 3)} for k in range(9)],
-    "l1-sparse": _cross((0.16, 0.32, 0.64), (2e-4, 1e-3, 5e-3)),
-    "sfron": _cross((0.18, 0.54, 1.62), (0.008, 0.04, 0.2)),
-    "sfron+falw": _cross((0.007, 0.02, 0.06), (5, 25, 125)),
-}
 
 OUTWARD = 4  # trials beyond an edge at most
 
@@ -78,36 +46,44 @@ def unseen_gap(pred: Predictions, forget_counts: torch.Tensor) -> float:
     return (abs(accuracy(pred.forget) - unseen) + 100 - accuracy(pred.retain)) / 2
 
 
+def searched(methods: Methods) -> list[Method]:
+    """The rows that a search can be made for; raises ValueError if there are none, or if one asked for is not."""
+    rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
+    without = [row.name for row in rows if row.tuned_as or not row.search]
+    if without or not rows:
+        known = [row.name for row in (*METHODS.values(), *VARIANTS.values()) if row.search and not row.tuned_as]
+        raise ValueError(f"nothing to tune in '{', '.join(without) or methods}'; choose from: {', '.join(known)}")
+    return rows
+
+
 def tune(
-    setting: Setting, methods: str | Sequence[str], out: str | Path, root: str | Path | None = None, **how: Any
+    setting: Setting, methods: Methods, out: str | Path, root: str | Path | None = None, **how: Any
 ) -> dict[str, Any]:
     """Run every trial of the methods on one setting; return the search: trials with their gaps, and what is chosen.
 
     `how` is passed on to `run_cells` (device, jobs, progress). A method whose trials all diverged is not in `chosen`.
-    Raises ValueError for a method without a grid, FloatingPointError if Original or Retrain diverged.
+    Raises ValueError for a method without a range to search, FloatingPointError if Original or Retrain diverged.
     """
-    names = [name for name in parse_methods(methods) if name in GRIDS or name in VARIANTS]  # "all" names Retrain, too
-    without = [name for name in names if name not in GRIDS]
-    if without or not names:
-        raise ValueError(f"nothing to tune in '{', '.join(without) or methods}'; choose from: {', '.join(GRIDS)}")
+    rows = searched(methods)
     base = run_cells(cells_of(setting, []), out, root=root, **how)
     for record in base:
         if record["scores"] is None:
             raise FloatingPointError(f"{record['method']}: {record['failed']}")
     retrain, again = (Scores(**record["scores"]) for record in base[1:])
 
-    def run(todo: list[tuple[str, dict[str, float]]]) -> list[dict[str, Any]]:
-        cells = [cells_of(setting, [name], **changes)[-1] for name, changes in todo]
+    def run(todo: list[tuple[Method, dict[str, float]]]) -> list[dict[str, Any]]:
+        cells = [cells_of(setting, [row], out=out, **changes)[-1] for row, changes in todo]
         records = run_cells(cells, out, root=root, **how)
         return [
-            {"method": name, "changes": changes, **_gaps(record, retrain, Path(out))}
-            for (name, changes), record in zip(todo, records, strict=True)
+            {"method": row.name, "changes": changes, **_gaps(record, retrain, Path(out))}
+            for (row, changes), record in zip(todo, records, strict=True)
         ]
 
-    trials = run([(name, changes) for name in names for changes in GRIDS[name]])
+    trials = run([(row, changes) for row in rows for changes in row.search])
     for _ in range(OUTWARD):
-        trials += run([(name, changes) for name in names for changes in _outward(trials, name)])
-    trials += run([(name, changes) for name in names for changes in _halfway(name, _best(trials, name, "gap"))])
+        trials += run([(row, changes) for row in rows for changes in _outward(trials, row.name)])
+    trials += run([(row, changes) for row in rows for changes in _halfway(row, _best(trials, row.name, "gap"))])
+    names = [row.name for row in rows]
     chosen, without = (
         {name: best for name in names if (best := _best(trials, name, criterion))}
         for criterion in ("gap", "unseen_gap")
@@ -124,20 +100,20 @@ def tune(
 
 def _outward(trials: Sequence[dict[str, Any]], name: str) -> list[dict[str, float]]:
     """A trial one step beyond each edge of what was tried at which a method's best lies; none if it lies inside."""
-    best, found = _best(trials, name, "gap") or {}, []
+    best, beyond = _best(trials, name, "gap") or {}, []
     for key in at_the_edge(trials, name, best):
         values = _tried(trials, name, key)
-        first, beside = values[:2] if best[key] == values[0] else values[:-3:-1]
-        found.append({**best, key: first * first / beside})
-    return found
+        edge, inside = values[:2] if best[key] == values[0] else values[:-3:-1]
+        beyond.append({**best, key: edge * edge / inside})
+    return beyond
 
 
-def _halfway(name: str, best: dict[str, float] | None) -> list[dict[str, float]]:
-    """Two trials beside the best of a grid, its first value half a step (of the logarithm) down and up."""
+def _halfway(row: Method, best: dict[str, float] | None) -> list[dict[str, float]]:
+    """Two trials beside the best of a row's, its first value half a step (of the logarithm) down and up."""
     if best is None:
         return []
     key = next(iter(best))
-    low, high, *_ = sorted({trial[key] for trial in GRIDS[name]})
+    low, high, *_ = sorted({trial[key] for trial in row.search})
     return [{**best, key: best[key] * (high / low) ** half} for half in (-0.5, 0.5)]
 
 
@@ -156,8 +132,8 @@ def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
 
 
 def _best(trials: list[dict[str, Any]], name: str, criterion: str) -> dict[str, float] | None:
-    own = [t for t in trials if t["method"] == name and "failed" not in t]
-    return min(own, key=lambda t: t[criterion])["changes"] if own else None
+    finished = [t for t in trials if t["method"] == name and "failed" not in t]
+    return min(finished, key=lambda t: t[criterion])["changes"] if finished else None
 
 
 def at_the_edge(trials: Sequence[dict[str, Any]], name: str, chosen: dict[str, float]) -> list[str]:
@@ -196,10 +172,16 @@ def store(search: dict[str, Any], path: Path) -> None:
     write_atomic(path, lambda f: f.write(f'{head[:-2]},\n "trials": [\n{trials}\n ]\n}}\n'.encode()))
 
 
-def adopt(search: dict[str, Any], path: Path = TUNED) -> None:
-    """Make the choices of a search those that `run` uses for its data set and network; the other methods' stay."""
-    table = json.loads(path.read_text())
-    key = "{dataset}/{model}".format(**search["setting"])
-    table["chosen"].setdefault(key, {}).update(search["chosen"])
-    write_atomic(path, lambda f: f.write(f"{json.dumps(table, indent=1)}\n".encode()))
-    tuned.cache_clear()
+def adopt(search: dict[str, Any], out: str | Path) -> Path:
+    """Make the choices of a search those that `run` uses for its data set and network; the other methods' stay.
+
+    They go into a file of the reader's (`cells.tuned_file`), whose path is returned, never into the package. Raises
+    ValueError if FALW_TUNED says that there is no such file.
+    """
+    path = tuned_file(out)
+    if path is None:
+        raise ValueError("FALW_TUNED is empty, so values have no file to go to: unset it, or name a file in it")
+    chosen, key = read_tuned(path), "{dataset}/{model}".format(**search["setting"])
+    chosen.setdefault(key, {}).update(search["chosen"])
+    write_atomic(path, lambda f: f.write(f"{json.dumps({'chosen': chosen}, indent=1)}\n".encode()))
+    return path
