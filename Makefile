@@ -22,7 +22,7 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
-	bench mutation execute contents recompute lint format lock audit-dependencies licences clean always
+	gpu-window bench mutation execute contents recompute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -126,6 +126,11 @@ gpu-tables: $(READY)  ## on a GPU: the paper's tables on cifar10-jpeg, tin100-32
 gpu-bench: $(READY)  ## on a GPU: the tests that need one, then speed at the paper's networks and sizes
 	$(BIN)/python -m pytest tests/test_gpu.py
 	for script in gpu loop; do $(BIN)/python benchmarks/$$script.py; done
+
+# With the machine's own Python and what that has: a lent machine has no network and no environment of ours.
+OUT ?= runs/gpu-window
+gpu-window:  ## on a lent GPU, in ten minutes: speed, then what only a GPU can pay for (DATA: archives, OUT: what is kept)
+	PYTHONPATH=. $(PYTHON) benchmarks/window.py --data $(DATA) --out $(OUT) --seconds 560
 
 bench: $(READY)  ## speed measurements, each a ratio within one run; they are written to results/bench/
 	for script in loop audit engines; do echo "$$script"; KINETO_LOG_LEVEL=9 $(BIN)/python benchmarks/$$script.py; done

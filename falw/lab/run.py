@@ -188,16 +188,23 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wai
             results = _results(predict(model, data, split), split, path.with_suffix(".npz"))
         except FloatingPointError as error:
             results = {"scores": None, "failed": str(error)}
-        record = {
-            "key": cell.key,
-            **json.loads(json.dumps(cell.description)),
-            **results,
-            "forget_counts": split.forget_counts.tolist(),
-            "seconds": round(seconds, 3),
-            **conditions(device),
-        }
-        record["checksum"] = digest(record)
-        write_atomic(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
+        return write_record(cell, results, split, seconds, device, path)
+
+
+def write_record(
+    cell: Cell, results: dict[str, Any], split: Split, seconds: float, device: torch.device, path: Path
+) -> Record:
+    """Write the results of a cell, with its description and conditions, as its record."""
+    record = {
+        "key": cell.key,
+        **json.loads(json.dumps(cell.description)),
+        **results,
+        "forget_counts": split.forget_counts.tolist(),
+        "seconds": round(seconds, 3),
+        **conditions(device),
+    }
+    record["checksum"] = digest(record)
+    write_atomic(path, lambda f: f.write(json.dumps(record, indent=1).encode()))
     return record
 
 
@@ -212,6 +219,11 @@ def _warm_up(device: torch.device) -> None:
 def _results(pred: Predictions, split: Split, path: Path) -> Record:
     """What a record says of the predictions, which are written to `path`."""
     write_atomic(path, lambda f: np.savez_compressed(f, **arrays_of(pred)))
+    return evaluate(pred, split)
+
+
+def evaluate(pred: Predictions, split: Split) -> dict[str, Any]:
+    """What a record says of predictions: scores, attacks, accuracies and probabilities by group, sizes of the parts."""
     return {
         "scores": score(pred)._asdict(),
         "audit": audit(pred, prob=False),
