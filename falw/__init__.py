@@ -50,6 +50,7 @@ _HOME = {
         ],
     ],
     "images": ["Images", "Dataset", "augment"],
+    "checks": ["check_data", "check_network"],
     "data": ["DATASETS", "load_dataset"],
     "folders": [],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from falw.checks import check_data
 from falw.folders import cache_folder, first_line, load_folder, load_tiny_imagenet
 from falw.images import LEAST, Dataset, Images, LoadOptions, Source, count_classes, moments, reduce_to
 
@@ -41,7 +42,7 @@ def load_dataset(
         value = getattr(options, option)
         if value is not None and value < least:
             raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
-    return source.load(options)._replace(name=name).to(device)
+    return check_data(source.load(options)._replace(name=name)).to(device)
 
 
 def find_source(name: str) -> Source:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from falw.checks import check_split
 from falw.images import augment
 from falw.models import create, features
 from falw.split import long_tailed_split
@@ -22,7 +23,6 @@ from falw.train import (
     Config,
     Freeze,
     Objective,
-    check,
     constant,
     draw_augmentation,
     epoch_steps,
@@ -376,7 +376,7 @@ def test_a_loss_that_is_no_number_is_reported_with_its_step(value, data, split, 
 def test_a_split_of_other_data_is_refused(data, split):
     other = data._replace(train=data.train._replace(y=data.train.y[:100], x=data.train.x[:100]))
     with pytest.raises(ValueError, match="the split holds 180 images and the training set 100"):
-        check(other, split)
+        check_split(other, split)
 
 
 def test_constant():

@@ -37,8 +37,8 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
-    *["split", "models", "weights", "metrics", "images", "data", "folders", "train", "parts", "methods", "audit"],
-    *["lab.cells", "lab.run"],
+    *["split", "models", "weights", "metrics", "images", "checks", "data", "folders", "train"],
+    *["parts", "methods", "audit", "lab.cells", "lab.run"],
 )
 
 

@@ -89,9 +89,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
             if stored["code"] != code():
                 warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
             model.load_state_dict(stored["weights"])
-            # In the layout in which `fit` leaves it: other kernels would change the last digits.
-            model.to(data.train.x.device).to(memory_format=torch.channels_last)
-            return model.eval(), stored["seconds"]
+            return model.to(data.train.x.device).eval(), stored["seconds"]
         split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
         with _checkpoint(path, data.train.x.device) as checkpoint:
             train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
