@@ -34,7 +34,7 @@ def check_data(data: Dataset) -> Dataset:
 
 def _check_images(name: str, images: Images, num_classes: int) -> Images:
     x = _pixels(f"{name} images", torch.as_tensor(images.x))
-    y = whole_numbers(images.y, f"{name} labels").to(x.device)
+    y = whole_numbers(images.y, f"{name} labels are", "give one whole number an image").to(x.device)
     if len(x) != len(y):
         raise ValueError(f"{len(x)} {name} images and {len(y)} labels: give one label an image")
     if len(y) and (y.min() < 0 or y.max() >= num_classes):

@@ -174,7 +174,7 @@ def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
 
 def _labels(y: ArrayLike) -> Tensor:
     """Labels on the CPU; raises ValueError unless there are some, whole numbers from 0 up in one dimension."""
-    y = _whole_numbers(y, "labels are", "give one whole number an image")
+    y = whole_numbers(y, "labels are", "give one whole number an image")
     if len(y) == 0:
         raise ValueError(f"labels are {y.dtype} of shape (0,): give one whole number an image")
     if y.min() < 0:
@@ -182,7 +182,7 @@ def _labels(y: ArrayLike) -> Tensor:
     return y
 
 
-def _whole_numbers(values: ArrayLike, what: str, remedy: str) -> Tensor:
+def whole_numbers(values: ArrayLike, what: str, remedy: str) -> Tensor:
     """A tensor, array or list of whole numbers as int64 (n,) on the CPU; raises ValueError for anything else."""
     try:
         tensor = torch.as_tensor(values if len(values) else torch.empty(0, dtype=torch.int64))
@@ -195,7 +195,7 @@ def _whole_numbers(values: ArrayLike, what: str, remedy: str) -> Tensor:
 
 def _check_indices(index: ArrayLike, n: int, name: str) -> Tensor:
     """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
-    index = _whole_numbers(index, f"{name} is", "give indices, one whole number an image")
+    index = whole_numbers(index, f"{name} is", "give indices, one whole number an image")
     index = index.sort().values
     wrong = index[(index < 0) | (index >= n)]
     repeated = index[1:][index.diff() == 0]

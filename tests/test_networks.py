@@ -17,9 +17,11 @@ from falw.audit import FEATURES, svc_mia
 from falw.checks import check_data
 from falw.files import Checkpoint
 from falw.images import Images
+from falw.lab.cells import RECIPES, UNLEARN, Setting
+from falw.lab.run import run
 from falw.methods import METHODS, unlearn
 from falw.metrics import score
-from falw.models import Normalize, create, features, reset
+from falw.models import MODELS, Normalize, create, features, reset
 from falw.split import long_tailed_split, split_of
 from falw.train import Config, predict, train_original
 
@@ -258,7 +260,7 @@ REFUSED = {
     "labels below 0": (other_y(lambda y: y - 1), "train labels are -1..2 and there are 4 classes"),
     "labels as floats": (other_y(torch.Tensor.float), "train labels are torch.float32 of shape"),
     "one row a class": (other_y(lambda y: F.one_hot(y)), r"train labels are torch.int64 of shape \(48, 4\)"),
-    "words": (other_y(lambda y: ["cat"] * len(y)), "train labels are no numbers"),
+    "words": (other_y(lambda y: ["cat"] * len(y)), "train labels are a list of no whole numbers"),
     "a label too few": (other_y(lambda y: y[1:]), "48 train images and 47 labels"),
 }
 
@@ -403,6 +405,26 @@ def test_one_image_is_forgotten(method, few):
     parts = split_of(few.train.y, [7], val=0.2)
     original = train_original(nn.Sequential(normalize(), *layers), few, parts, ONE)
     score(predict(unlearn(method, original, few, parts, ONE), few, parts))
+
+
+def test_a_method_that_refuses_a_cell_leaves_a_record_and_the_others_run(tmp_path):
+    setting = Setting("textures", size=8, classes=3, per_class=10, val=0.0)
+    with pytest.warns(UserWarning, match=r"^falw, gamma 0\.5, seed 0: FaLW needs unseen images"):
+        records = run(setting, "falw,ga", tmp_path, original_epochs=1, epochs=1, device="cpu", jobs=1)
+    failed = {r["method"]: r["failed"] for r in records if r["scores"] is None}
+    assert list(failed) == ["falw"] and failed["falw"].startswith("FaLW needs unseen images")
+
+
+def test_a_record_says_what_is_frozen(tmp_path, monkeypatch):
+    def half_frozen(num_classes):
+        body, head = MODELS["tiny"](num_classes)
+        return body.requires_grad_(False), head
+
+    for table, value in ((MODELS, half_frozen), (RECIPES, ONE), (UNLEARN, ONE)):
+        monkeypatch.setitem(table, "half frozen", value)
+    setting = Setting("textures", "half frozen", size=8, classes=3, per_class=10)
+    for record in run(setting, "ga", tmp_path, device="cpu", jobs=1):
+        assert record["frozen"][0] == "body.0.weight" and not any("head" in name for name in record["frozen"])
 
 
 # The network's own randomness

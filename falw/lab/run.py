@@ -130,8 +130,9 @@ def run_cell(
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
     On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits. A model
-    that diverged is a result too: its record has None for scores and says why in "failed". If another process is at the
-    cell, its record is waited for; without `wait` None is returned.
+    that diverged is a result too, as is a method that refuses the cell: its record has None for scores and says why in
+    "failed". "frozen" names parameters that may not move, where there are any. If another process is at the cell, its
+    record is waited for; without `wait` None is returned.
     """
     path = out / f"{cell.key}.json"
     record = read_record(path, cell)
@@ -159,7 +160,9 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wai
                 model = unlearn(cell.method, model, data, split, cell.config, checkpoint=checkpoint)
                 seconds = _seconds(checkpoint, device)
             found = _found(predict(model, data, split), split, path.with_suffix(".npz"))
-        except FloatingPointError as error:
+            frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+            found.update({"frozen": frozen} if frozen else {})  # of the Original's, in Retrain too
+        except (FloatingPointError, ValueError) as error:
             found = {"scores": None, "failed": str(error)}
         finally:
             torch.set_num_threads(threads)
