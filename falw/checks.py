@@ -5,6 +5,8 @@ Each function looks at tensors once, as a whole; nothing is looked at again in t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -84,12 +86,17 @@ def check_network(model: nn.Module, data: Dataset) -> None:
         raise
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the network fails on uint8 images {tuple(x.shape)}: {str(error).splitlines()[0]}") from error
-    _check_outputs(outputs, (len(x), data.num_classes + getattr(model, "extra_outputs", 0)))
+    _check_logits(logits_of(outputs), (len(x), data.num_classes + getattr(model, "extra_outputs", 0)))
 
 
-def _check_outputs(outputs: Tensor, shape: tuple[int, int]) -> None:
+def logits_of(outputs: Any) -> Tensor:
+    """What a network gives; raises ValueError for what is no tensor, as some give more in training mode."""
     if not isinstance(outputs, Tensor):
         raise ValueError(f"the network gives a {type(outputs).__name__}: wrap it so that it gives the logits alone")
+    return outputs
+
+
+def _check_logits(outputs: Tensor, shape: tuple[int, int]) -> None:
     if outputs.shape != shape:
         raise ValueError(
             f"the network gives outputs {tuple(outputs.shape)} for {shape[0]} images of {shape[1]} classes: "

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from falw.checks import admit
+from falw.checks import admit, logits_of
 from falw.files import Checkpoint
 from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
@@ -379,7 +379,7 @@ def fit(
                 with autocast:
                     if objective.weight is not None and kind != "retain":
                         objective.weight.update(model, epoch)
-                    logits = passes(batch.x)
+                    logits = logits_of(passes(batch.x))
                 loss = objective(logits, batch, progress)
                 if objective.penalty is not None:
                     loss = loss + objective.penalty(model, progress)

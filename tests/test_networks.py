@@ -339,6 +339,12 @@ def test_a_network_that_does_not_give_logits_is_refused_at_every_door(how, few, 
             door()
 
 
+def test_a_network_that_gives_more_while_it_trains_is_refused(few, parts):
+    network = Gives(lambda z: (z, z) if network.training else z)
+    with pytest.raises(ValueError, match="^the network gives a tuple: wrap it"):
+        train_original(network, few, parts, ONE)
+
+
 def test_a_network_that_is_no_longer_a_number_is_told(few, parts):
     with pytest.raises(FloatingPointError, match="^the network's outputs are not numbers: it has diverged"):
         unlearn("ga", Gives(lambda z: z * math.nan), few, parts, ONE)
