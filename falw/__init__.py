@@ -62,6 +62,7 @@ _HOME = {
         *["centroid_distance", "neighbour_share"],
     ],
     "images": ["Images", "Dataset", "augment"],
+    "checks": ["check_data", "check_network"],
     "data": ["DATASETS", "load_dataset"],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],
     "parts": ["Task"],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from falw.checks import check_data
 from falw.folders import load_folder, load_tiny_imagenet
 from falw.images import Dataset
 from falw.sources import LEAST, LoadOptions, Source, load_cifar, load_digits, load_textures
@@ -40,7 +41,7 @@ def load_dataset(
         value = getattr(options, option)
         if value is not None and value < least:
             raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
-    return source.load(options)._replace(name=name).to(device)
+    return check_data(source.load(options)._replace(name=name)).to(device)
 
 
 def find_source(name: str) -> Source:

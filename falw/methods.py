@@ -8,22 +8,24 @@ of a row and gives what the loop in `train` descends.
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from falw import parts
+from falw.checks import admit, check_network
 from falw.files import Checkpoint
 from falw.images import Dataset
-from falw.models import reset
+from falw.models import duplicate, head_of, reset, seeded, trainable
 from falw.parts import Target, Task
 from falw.split import Split
-from falw.train import Config, Objective, Weight, check_split, cross_entropy, fit, negative_cross_entropy
+from falw.train import Config, Objective, Weight, cross_entropy, fit, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
 
@@ -315,25 +317,55 @@ def unlearn(
     config: Config,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
     """Unlearn split.forget from `original` and return a new model in eval mode; `original` is left as it was.
 
+    Retrain starts from a copy whose weights are drawn anew, frozen ones aside (`models.reset`), or from what `fresh`
+    builds, which draws from PyTorch's global generator; no other method reads `fresh`.
+
     What the method itself fixes, such as SFRon its schedule, it fixes whatever `config` says (`Method.settle`); the
     configuration of a `lab.cells.Cell` is settled already, so that its record says what ran. Raises ValueError for an
-    unknown method and for a split of other data.
+    unknown method, for weights that cannot be drawn anew, and as `checks.admit`.
     """
     row = find_method(method) if isinstance(method, str) else method
     config = row.settle(config)
-    check_split(data, split)
-    task = Task(original, data, split, config)
-    if row.function is not None:
-        return row.function(task).eval()
-    model = copy.deepcopy(original)
-    if row.fresh:
-        reset(model, config.seed)
-    if row.widen:
-        parts.widen_head(model, config.seed)
-    fit(model, data, split, row.objective(task), config, on_epoch, checkpoint)
-    if row.widen and not row.keep_extra:
-        parts.narrow_head(model)
+    data = admit(original, data, split)
+    task, x = Task(original, data, split, config), data.train.x
+    with seeded(config.seed, x.device):  # for a network that draws in eval mode, too
+        if row.function is not None:
+            return row.function(task).eval()
+        objective = row.objective(task)
+    model = (start_afresh(task, fresh) if row.fresh else duplicate(original)).to(x.device)
+    head = head_of(model, x[:8]) if row.widen else None
+    if head is not None:
+        parts.widen_head(head, config.seed)
+    fit(model, data, split, objective, config, on_epoch, checkpoint)
+    if head is not None and not row.keep_extra:
+        parts.narrow_head(head)
+    elif head is not None:
+        model.extra_outputs = 1  # type: ignore[assignment] # which `checks.check_network` then expects
     return model.eval()
+
+
+def start_afresh(task: Task, build: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The network of Retrain before it trains: a copy of the Original drawn anew, or what `build` makes.
+
+    Warns of what is frozen, and so the Original's. Raises ValueError for weights that stay the Original's otherwise.
+    """
+    x, seed = task.data.train.x, task.config.seed
+    if build is None:
+        model = reset(duplicate(task.original).to(x.device), seed, x[:8])
+    else:
+        with seeded(seed, x.device):
+            model = duplicate(build())
+        check_network(model, task.data)
+        before = dict(task.original.named_parameters())
+        for name, p in trainable(model).items():
+            old = before.get(name, p[:0]).to(p)
+            if p.shape == old.shape and torch.equal(p, old) and p.min() < p.max():  # 0s and 1s are how layers start
+                raise ValueError(f"fresh gives '{name}' as the Original has it: let it build new layers")
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if frozen:
+        warnings.warn(f"Retrain keeps what is frozen: {', '.join(frozen[:3])} ({len(frozen)} in all)", stacklevel=3)
+    return model

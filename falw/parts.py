@@ -6,7 +6,6 @@ and weights depend on it. `methods` puts parts together, one row a method.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 
 from falw import train
 from falw.images import Dataset
-from falw.models import reset
+from falw.models import duplicate, reset, seeded, trainable
 from falw.split import Split
 from falw.train import Batch, Config, Weight, constant
 from falw.weights import FaLW
@@ -80,22 +79,36 @@ def nearest_label(bound: float = 0.1) -> Callable[[Task], Target]:
     """The class the Original sees after one signed gradient step of `bound` away from the label (FGSM).
 
     Departure: none from the public code, which does not exclude the true class where the attack fails.
-    Source: Chen et al. 2023 (boundary shrink).
+    Raises ValueError for a network that takes uint8 images only. Source: Chen et al. 2023 (boundary shrink).
     """
 
     def build(task: Task) -> Target:
-        attacked = copy.deepcopy(task.original).eval().requires_grad_(False)
+        attacked = duplicate(task.original).to(task.data.train.x.device).eval().requires_grad_(False)
+        dtype, white = next(attacked.parameters()).dtype, _white(attacked, task.data.train.x[:8])
 
         def target(batch: Batch) -> Tensor:
-            x = (batch.x.float() / 255).requires_grad_()
-            loss = F.cross_entropy(attacked(x).float(), batch.y, reduction="sum")
+            x = (batch.x.float() / (255 / white)).requires_grad_()
+            loss = F.cross_entropy(attacked(x.to(dtype)).float(), batch.y, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, x)
-            moved = (x + bound * gradient.sign()).clamp(0, 1).mul(255).round() / 255
-            return attacked(moved.detach()).argmax(1)
+            moved = (x + bound * white * gradient.sign()).clamp(0, white).mul(255 / white).round() / (255 / white)
+            return attacked(moved.detach().to(dtype)).argmax(1)
 
         return target
 
     return build
+
+
+def _white(model: nn.Module, x: Tensor) -> int:
+    """Which number stands for 255 in images that are floats, 1 or 255: that for which `model` says the same."""
+    dtype = next(model.parameters()).dtype
+    for white in (1, 255):
+        with seeded(0, x.device):
+            logits = model(x).float()
+        with seeded(0, x.device):
+            other = model((x.float() / (255 / white)).to(dtype)).float()
+        if (other - logits).abs().max() <= 0.05 * logits.abs().max():
+            return white
+    raise ValueError("bs needs a network that takes images as floats, 0..1 or 0..255, too: begin with falw.Normalize")
 
 
 def extra_label(task: Task) -> Target:
@@ -106,26 +119,30 @@ def extra_label(task: Task) -> Target:
 # Changes of the network before and after.
 
 
-def widen_head(model: nn.Module, seed: int) -> None:
-    """Give `model.head` one more output; the old rows keep their weights, the new one is drawn from `seed`."""
-    old: Any = model.head
-    new = reset(nn.Linear(old.in_features, old.out_features + 1), seed).to(old.weight)
-    with torch.no_grad():
-        new.weight[:-1], new.bias[:-1] = old.weight, old.bias
-    model.head = new
+def widen_head(head: nn.Linear, seed: int) -> None:
+    """Give the last layer one more output; the old rows keep their weights, the new one is drawn from `seed`.
+
+    Raises ValueError for a layer whose weight is computed from others.
+    """
+    if "weight" not in dict(head.named_parameters(recurse=False)):
+        raise ValueError("the last layer is pruned or parametrised, and `be` adds an output to it: make it plain first")
+    new = reset(nn.Linear(head.in_features, head.out_features + 1), seed).to(head.weight)
+    _set_rows(head, {name: torch.cat([p, getattr(new, name)[-1:]]) for name, p in head.named_parameters()})
 
 
-def narrow_head(model: nn.Module) -> None:
-    """Take the last output of `model.head` away again.
+def narrow_head(head: nn.Linear) -> None:
+    """Take the last output of the last layer away again.
 
     Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
     as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
     """
-    old: Any = model.head
-    new = nn.Linear(old.in_features, old.out_features - 1).to(old.weight)
-    with torch.no_grad():
-        new.weight[:], new.bias[:] = old.weight[:-1], old.bias[:-1]
-    model.head = new
+    _set_rows(head, {name: p[:-1].clone() for name, p in head.named_parameters()})
+
+
+def _set_rows(head: nn.Linear, rows: dict[str, Tensor]) -> None:
+    for name, p in rows.items():
+        setattr(head, name, nn.Parameter(p.detach(), getattr(head, name).requires_grad))
+    head.out_features = len(head.weight)
 
 
 # Weights of forgotten samples.
@@ -169,17 +186,18 @@ def inverse_loss(task: Task) -> Weight:
 def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """For each batch of "forget" or "retain": its size and the gradients of the Original's mean cross-entropy on it.
 
-    Eval mode, augmented images, in the order of the first epoch; the last batch may hold a single image.
+    Of what may move; 0 for what the loss does not depend on. Eval mode, augmented images, in the order of the first
+    epoch; the last batch may hold a single image.
     """
     images, device = task.data.train, task.data.train.x.device
-    model = copy.deepcopy(task.original).to(device).eval()
-    params = dict(model.named_parameters())
+    model = duplicate(task.original).to(device).eval()
+    params = trainable(model)
     draws = train.draw_augmentation(len(images.y), task.config, 0, device)
     forget = torch.zeros(len(images.y), dtype=torch.bool, device=device)
     for step in train.steps_to_device(train.epoch_steps(part, task.split, task.config, 0, join=False), device):
         batch = train.load_batch(images, step.index, draws, task.config, forget, 0)
         loss = F.cross_entropy(model(batch.x).float(), batch.y)
-        gradients = torch.autograd.grad(loss, list(params.values()))
+        gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
         yield len(batch.y), dict(zip(params, gradients, strict=True))
 
 
@@ -255,7 +273,7 @@ def takes_coefficient(build: Callable) -> Callable:
 
 
 def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, float], Tensor]]:
-    """lambda * ||theta||_1 over all parameters, lambda falling from `strength` by equal steps, one an epoch, towards 0.
+    """lambda * ||theta||_1 over what may move, lambda falling from `strength` by equal steps, one an epoch, towards 0.
 
     Source: Jia et al. 2023 (l1-sparse).
     """
@@ -265,7 +283,8 @@ def fading_l1(strength: float = 5e-4) -> Callable[[Task], Callable[[nn.Module, f
 
         def penalty(model: nn.Module, progress: float) -> Tensor:
             epoch = int(progress * epochs + 1e-9)
-            return strength_ * (1 - epoch / epochs) * torch.stack([p.abs().sum() for p in model.parameters()]).sum()
+            sizes = [p.abs().sum() for p in model.parameters() if p.requires_grad]
+            return strength_ * (1 - epoch / epochs) * torch.stack(sizes).sum()
 
         return penalty
 
@@ -295,10 +314,11 @@ def influence(alpha: float = 0.2, samples: int = 1000, exact: bool = False) -> C
     def build(task: Task) -> nn.Module:
         v = _left_out(task)
         k = (_woodfisher if exact else _one_direction)(v, _single_gradients(task, samples), samples)
-        model = copy.deepcopy(task.original).to(v.device)
-        step = (coefficient_of(task, alpha) * k).split([p.numel() for p in model.parameters()])
+        model = duplicate(task.original).to(v.device)
+        params = trainable(model).values()
+        step = (coefficient_of(task, alpha) * k).split([p.numel() for p in params])
         with torch.no_grad():
-            for p, piece in zip(model.parameters(), step, strict=True):
+            for p, piece in zip(params, step, strict=True):
                 p.add_(piece.view(p.shape))
         return model
 

@@ -7,8 +7,10 @@ label is marked. Splits are drawn with a CPU generator, so the same seed gives t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 CAPS = ("spill", "water-filling")
@@ -88,7 +90,7 @@ def _round_to_total(share: Tensor, total: int) -> Tensor:
 
 
 def long_tailed_split(
-    y: Tensor,
+    y: ArrayLike,
     ratio: float,
     gamma: float,
     val: float = 0.1,
@@ -98,10 +100,11 @@ def long_tailed_split(
 ) -> Split:
     """Hold out `val` of every class, then forget `ratio` of the rest with class counts along a power law.
 
-    y: (n,) training labels. ratio is a share of the images left after `val` is carved out, as in the paper's
-    experiments. Rank k is class k unless `permute` draws the ranks at random. The same seed gives the same split.
-    Raises ValueError when ratio is not inside (0, 1), val is not inside [0, 1), nothing would be forgotten or
-    nothing retained, for labels that are no class numbers, and for what `power_law_counts` refuses. Source: section 3,
+    y: (n,) training labels, a tensor, array or list. ratio is a share of the images left after `val` is carved out, as
+    in the paper's experiments. Rank k is class k unless `permute` draws the ranks at random. The same seed gives the
+    same split.
+    Raises ValueError when ratio is not inside (0, 1), val is not inside [0, 1), nothing would be forgotten or nothing
+    retained, for labels that are no class numbers, and for what `power_law_counts` refuses. Source: section 3,
     "Long-tailed Settings".
     """
     if not 0 < ratio < 1:
@@ -130,12 +133,13 @@ def long_tailed_split(
     return Split(forget, retain, unseen, forget_counts=counts, rank=ranks)
 
 
-def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0) -> Split:
+def split_of(y: ArrayLike, forget: ArrayLike, val: float | ArrayLike = 0.1, seed: int = 0) -> Split:
     """A split with a given forget set: the images that somebody asks to have forgotten.
 
-    y: (n,) training labels. forget: (n_f,) indices of training images, in any order. val: the indices that were held
-    out when the Original was trained, or a share of every class to hold out now, drawn with `seed` from the images that
-    are not forgotten (all of these where they are fewer). Ranks go by count, equal counts by class.
+    y: (n,) training labels. forget: (n_f,) indices of training images, in any order; like y a tensor, array or list.
+    val: the indices that were held out when the Original was trained, or a share of every class to hold out now, drawn
+    with `seed` from the images that are not forgotten (all of these where they are fewer). Ranks go by count, equal
+    counts by class.
     Raises ValueError for an index that is no image, occurs twice or is both forgotten and held out, for a share outside
     [0, 1), for labels that are no class numbers, and if nothing is forgotten or retained.
     """
@@ -143,7 +147,7 @@ def split_of(y: Tensor, forget: Tensor, val: float | Tensor = 0.1, seed: int = 0
     forget, num_classes = _check_indices(forget, len(y), "forget"), int(y.max()) + 1
     stays = torch.ones(len(y), dtype=torch.bool)
     stays[forget] = False
-    held_out = _check_indices(val, len(y), "val") if isinstance(val, Tensor) else _share_of(y, stays, val, seed)
+    held_out = _share_of(y, stays, val, seed) if isinstance(val, Real) else _check_indices(val, len(y), "val")
     both = held_out[~stays[held_out]].tolist()
     if both:
         raise ValueError(f"images {both[:5]} are in forget and in val: take them out of forget, nothing has seen them")
@@ -168,20 +172,31 @@ def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
     return torch.cat(parts).sort().values
 
 
-def _check_labels(y: Tensor) -> Tensor:
+def _check_labels(y: ArrayLike) -> Tensor:
     """Labels on the CPU; raises ValueError unless there are some, whole numbers from 0 up in one dimension."""
-    if y.dim() != 1 or y.is_floating_point() or len(y) == 0:
-        raise ValueError(f"labels are {y.dtype} of shape {tuple(y.shape)}: give one whole number an image")
+    y = whole_numbers(y, "labels are", "give one whole number an image")
+    if len(y) == 0:
+        raise ValueError(f"labels are {y.dtype} of shape (0,): give one whole number an image")
     if y.min() < 0:
         raise ValueError(f"label {int(y.min())} is below 0: classes are numbered from 0 up")
-    return y.cpu()
+    return y
 
 
-def _check_indices(index: Tensor, n: int, name: str) -> Tensor:
-    """Indices in ascending order, on the CPU; raises ValueError unless they are distinct numbers in 0..n-1."""
-    if index.dtype != torch.int64 or index.dim() != 1:
-        raise ValueError(f"{name} is {index.dtype} of shape {tuple(index.shape)}: give indices, one int64 an image")
-    index = index.cpu().sort().values
+def whole_numbers(values: ArrayLike, what: str, remedy: str) -> Tensor:
+    """A tensor, array or list of whole numbers as int64 (n,) on the CPU; raises ValueError for anything else."""
+    try:
+        tensor = torch.as_tensor(values if len(values) else torch.empty(0, dtype=torch.int64))  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # texts, or lists of different lengths
+        raise ValueError(f"{what} a {type(values).__name__} of no whole numbers: {remedy}") from None
+    if tensor.dim() != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"{what} {tensor.dtype} of shape {tuple(tensor.shape)}: {remedy}")
+    return tensor.cpu().long()
+
+
+def _check_indices(index: ArrayLike, n: int, name: str) -> Tensor:
+    """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
+    index = whole_numbers(index, f"{name} is", "give indices, one whole number an image")
+    index = index.sort().values
     wrong = index[(index < 0) | (index >= n)]
     repeated = index[1:][index.diff() == 0]
     for refused, why in ((wrong, f"are outside 0..{n - 1}"), (repeated, "occur twice")):

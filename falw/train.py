@@ -19,18 +19,24 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from falw.checks import admit, logits_of
 from falw.files import Checkpoint
 from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
-from falw.models import probabilities
+from falw.models import drop_history, probabilities, seeded, train_mode, trainable
 from falw.split import Split
 
-ORDER, AUGMENT, LABELS, FORGET_ORDER = range(4)  # independent streams of random numbers
+ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK = range(5)  # independent streams of random numbers
+
+
+def stream_seed(seed: int, epoch: int, stream: int) -> int:
+    """The seed of one purpose in one epoch."""
+    return ((seed * 100_003 + epoch) * 8 + stream) % 2**63
 
 
 def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     """A CPU generator for one purpose in one epoch."""
-    return torch.Generator().manual_seed(((seed * 100_003 + epoch) * 8 + stream) % 2**63)
+    return torch.Generator().manual_seed(stream_seed(seed, epoch, stream))
 
 
 @dataclass(frozen=True)
@@ -319,8 +325,8 @@ def fit(
     if device.type == "cuda":  # by trial, as all batches but one have one shape; trials need not end alike
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     dtype = precision_of(config, device)
-    model.to(device).to(memory_format=torch.channels_last)
-    params = dict(model.named_parameters())
+    model.to(device)
+    params = trainable(model)
     optimizer = torch.optim.SGD(
         params.values(),
         lr=config.lr,
@@ -341,37 +347,43 @@ def fit(
     parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}  # all that changes in a run
 
     for epoch in range(checkpoint.resume(parts) if checkpoint is not None else 0, config.epochs):
-        model.train()
-        draws, losses = draw_augmentation(len(images.y), config, epoch, device), []
-        for index, kind, progress in steps_to_device(epoch_steps(objective.batches, split, config, epoch), device):
-            batch = load_batch(images, index, draws, config, forget, epoch)
-            with autocast:
-                if objective.weight is not None and kind != "retain":
-                    objective.weight.update(model, epoch)
-                logits = model(batch.x)
-            loss = objective(logits, batch, progress)
-            if objective.penalty is not None:
-                loss = loss + objective.penalty(model, progress)
-            losses.append(loss.detach())
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimizer)
-            masked = objective.mask_on if objective.mask_steps == "all" or kind == "forget" else None
-            if freeze is not None and masked == "gradient":
-                freeze.gradient()
-            if objective.clip is not None and kind == "forget":
-                nn.utils.clip_grad_norm_(params.values(), objective.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * SCHEDULES[config.schedule](progress, config)
-            scaler.step(optimizer)
-            scaler.update()
-            if freeze is not None and masked == "update":
-                freeze.restore()
+        draws, losses, several = draw_augmentation(len(images.y), config, epoch, device), [], None
+        steps = steps_to_device(epoch_steps(objective.batches, split, config, epoch), device)
+        with seeded(stream_seed(config.seed, epoch, NETWORK), device):  # what the network itself draws
+            for index, kind, progress in steps:
+                if several is not (len(index) > 1):
+                    several = len(index) > 1
+                    train_mode(model, several)
+                batch = load_batch(images, index, draws, config, forget, epoch)
+                with autocast:
+                    if objective.weight is not None and kind != "retain":
+                        objective.weight.update(model, epoch)
+                    logits = logits_of(model(batch.x))
+                loss = objective(logits, batch, progress)
+                if objective.penalty is not None:
+                    loss = loss + objective.penalty(model, progress)
+                losses.append(loss.detach())
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()
+                scaler.unscale_(optimizer)
+                masked = objective.mask_on if objective.mask_steps == "all" or kind == "forget" else None
+                if freeze is not None and masked == "gradient":
+                    freeze.gradient()
+                if objective.clip is not None and kind == "forget":
+                    nn.utils.clip_grad_norm_(params.values(), objective.clip)
+                for group in optimizer.param_groups:
+                    group["lr"] = config.lr * SCHEDULES[config.schedule](progress, config)
+                scaler.step(optimizer)
+                scaler.update()
+                if freeze is not None and masked == "update":
+                    freeze.restore()
+        drop_history(model)
         check_losses(losses, epoch)
         if on_epoch is not None:
             on_epoch(epoch, model)
         if checkpoint is not None:
             checkpoint.keep(parts, epoch + 1)
+    optimizer.zero_grad(set_to_none=True)
     return model
 
 
@@ -397,7 +409,8 @@ class Freeze:
 
     @torch.no_grad()
     def gradient(self) -> None:
-        torch._foreach_mul_([p.grad for p in self.params], self.free)  # type: ignore[arg-type,misc]
+        moved = [(p.grad, free) for p, free in zip(self.params, self.free, strict=True) if p.grad is not None]
+        torch._foreach_mul_(*zip(*moved, strict=True))  # type: ignore[arg-type,misc]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -415,26 +428,21 @@ def train_original(
 ) -> nn.Module:
     """Train a model on everything it may see, D_f and D_r: the Original, theta_o, in eval mode.
 
-    Raises ValueError if the split holds other images than `data`.
+    It is trained in place, on the data's device, in the memory layout in which it comes. Raises as `checks.admit`.
     """
-    check_split(data, split)
+    data = admit(model, data, split)
     return fit(model, data, split, Objective(batches="union"), config, on_epoch, checkpoint).eval()
-
-
-def check_split(data: Dataset, split: Split) -> None:
-    """Raise ValueError unless the split was drawn from these training images."""
-    held, n = sum(len(part) for part in (split.forget, split.retain, split.val)), len(data.train.y)
-    if held != n:
-        raise ValueError(f"the split holds {held} images and the training set {n}: draw it from data.train.y")
 
 
 def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
     """Probabilities on D_f, D_r, D_val and the test set, in eval mode, without augmentation, on the CPU.
 
-    The model's mode is restored. Raises FloatingPointError if a probability is not a number: the model has diverged.
+    The model is left in its mode and on its device. Raises FloatingPointError if a probability is not a number, as the
+    model has diverged, and otherwise as `checks.admit`.
     """
-    check_split(data, split)
+    data = admit(model, data, split)
     device = data.train.x.device
+    home = next(model.parameters(), data.train.x).device
     model.to(device)
 
     def part(images: Images, index: Tensor) -> Part:
@@ -442,8 +450,10 @@ def predict(model: nn.Module, data: Dataset, split: Split) -> Predictions:
             return Part(torch.empty(0, data.num_classes), images.y[:0].cpu())
         return Part(probabilities(model, images.x, index.to(device)).cpu(), images.y.cpu()[index])
 
-    forget, retain, val = (part(data.train, index) for index in (split.forget, split.retain, split.val))
-    result = Predictions(forget, retain, val, part(data.test, torch.arange(len(data.test.y))))
+    with seeded(0, device):  # for a network that draws in eval mode, too
+        forget, retain, val = (part(data.train, index) for index in (split.forget, split.retain, split.val))
+        result = Predictions(forget, retain, val, part(data.test, torch.arange(len(data.test.y))))
+    model.to(home)
     if not all(torch.isfinite(p).all() for p, _ in result):
         raise FloatingPointError("the model's probabilities are not numbers: it has diverged; lower the learning rate")
     return result

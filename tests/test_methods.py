@@ -268,7 +268,7 @@ def test_be_step_trains_an_extra_class_and_takes_it_away(original, data, split, 
     task, batch = single
     b = batch("forget")
     wide = copy.deepcopy(original)
-    parts.widen_head(wide, config.seed)
+    parts.widen_head(wide.head, config.seed)
     assert torch.equal(wide.head.weight[:-1], original.head.weight) and wide.head.out_features == data.num_classes + 1
     target = torch.full_like(b.y, data.num_classes)
     expected = written_out(wide, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task, config.lr)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -267,7 +268,9 @@ def test_split_of_errors():
 
 @pytest.mark.fault("a mask in place of the indices to forget", "refused in one line that says what to give")
 def test_a_mask_is_not_a_list_of_indices():
-    with pytest.raises(ValueError, match=r"^forget is torch.bool of shape \(500,\): give indices, one int64 an image$"):
+    with pytest.raises(
+        ValueError, match=r"^forget is torch.bool of shape \(500,\): give indices, one whole number an image$"
+    ):
         split_of(Y, Y == 3)
 
 
@@ -281,3 +284,30 @@ def test_held_out_images_of_a_given_split_are_drawn_with_the_seed():
         split_of(mixed, torch.tensor([3]), -0.1)
     with pytest.raises(ValueError, match=r"^forget is torch.int64 of shape \(1, 1\)"):
         split_of(mixed, torch.tensor([[3]]))
+
+
+def test_lists_and_arrays_are_labels_and_indices_too():
+    y, asked, held_out = [0, 1, 1, 0, 2, 2, 0, 1], [1, 4], [0, 2]
+    by_tensors = split_of(torch.tensor(y), torch.tensor(asked), torch.tensor(held_out))
+    for form in (list, np.array, lambda v: np.array(v, np.int32), tuple, lambda v: torch.tensor(v, dtype=torch.uint8)):
+        parts = split_of(form(y), form(asked), form(held_out)), long_tailed_split(form(y * 5), 0.3, 1.0)
+        for got, expected in zip(parts, (by_tensors, long_tailed_split(torch.tensor(y * 5), 0.3, 1.0)), strict=True):
+            assert torch.equal(got.forget, expected.forget) and torch.equal(got.retain, expected.retain)
+            assert torch.equal(got.val, expected.val) and got.forget.dtype == torch.int64
+    assert len(split_of(y, asked, np.float32(0.5)).val) == len(split_of(y, asked, 0.5).val)
+
+
+@pytest.mark.fault("labels or indices that are texts, fractions or lists of lists", "refused in one line")
+def test_what_is_no_list_of_whole_numbers_is_refused():
+    for y, asked, words in (
+        (["cat", "dog"], [0], "^labels are a list of no whole numbers: give one whole number an image$"),
+        ([[0], [1, 2]], [0], "^labels are a list of no whole numbers"),
+        (np.array(["cat", "dog"]), [0], "^labels are a ndarray of no whole numbers"),
+        ([0.0, 1.5], [0], "^labels are torch.float32 of shape"),
+        ([0, 1, 1], [0.5], "^forget is torch.float32 of shape"),
+        ([0, 1, 1], np.array([True, False, False]), "^forget is torch.bool of shape"),
+        ([0, 1, 1], [], "^0 images to forget and 3 to retain"),
+        ([], [0], "^labels are torch.int64 of shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            split_of(y, asked, 0)

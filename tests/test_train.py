@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from falw.checks import check_split
 from falw.images import augment
 from falw.models import create, features
 from falw.split import long_tailed_split
@@ -22,7 +23,6 @@ from falw.train import (
     Config,
     Freeze,
     Objective,
-    check_split,
     constant,
     draw_augmentation,
     epoch_steps,

@@ -37,7 +37,7 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
-    *["split", "models", "weights", "metrics", "images", "data", "sources", "folders"],
+    *["split", "models", "weights", "metrics", "images", "checks", "data", "sources", "folders"],
     *["train", "parts", "methods", "audit", "lab.cells", "lab.run"],
 )
 

@@ -115,9 +115,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
             if stored["code"] != code():
                 warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
             model.load_state_dict(stored["weights"])
-            # In the layout in which `fit` leaves it: other kernels would change the last digits.
-            model.to(data.train.x.device).to(memory_format=torch.channels_last)
-            return model.eval(), stored["seconds"]
+            return model.to(data.train.x.device).eval(), stored["seconds"]
         split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
         with _checkpoint(path, data.train.x.device) as checkpoint:
             train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
@@ -158,8 +156,9 @@ def run_cell(
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
     On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits. A model
-    that diverged is a result too: its record has None for scores and says why in "failed". If another process is at the
-    cell, its record is waited for; without `wait` None is returned.
+    that diverged is a result too, as is a method that refuses the cell: its record has None for scores and says why in
+    "failed". "frozen" names parameters that may not move, where there are any. If another process is at the cell, its
+    record is waited for; without `wait` None is returned.
     """
     path = out / f"{cell.key}.json"
     record = read_record(path, cell)
@@ -186,7 +185,9 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wai
                 model = unlearn(cell.find_row(), model, data, split, cell.config, checkpoint=checkpoint)
                 seconds = _seconds(checkpoint, device)
             results = _results(predict(model, data, split), split, path.with_suffix(".npz"))
-        except FloatingPointError as error:
+            frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+            results.update({"frozen": frozen} if frozen else {})  # of the Original's, in Retrain too
+        except (FloatingPointError, ValueError) as error:
             results = {"scores": None, "failed": str(error)}
         return write_record(cell, results, split, seconds, device, path)
 
