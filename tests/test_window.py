@@ -22,6 +22,7 @@ from falw.lab.records import read_records
 from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
+SIZES = {"train": 30, "test": 10}  # images a class
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,10 @@ def images(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name in ("tin100-32", "cifar10-jpeg"):
         with tarfile.open(folder / f"{name}.tar.xz", "w:xz") as tar:
-            for place in [
-                f"{p}/{c}/{k:02d}" for p, n in (("train", 30), ("test", 10)) for c in "abc" for k in range(n)
-            ]:
+            for part, c, k in [(part, c, k) for part, n in SIZES.items() for c in "abc" for k in range(n)]:
                 file = io.BytesIO()
                 Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file, "PNG")
-                entry = tarfile.TarInfo(f"{name}/{place}.png")
+                entry = tarfile.TarInfo(f"{name}/{part}/{c}/{k:02d}.png")
                 entry.size = file.tell()
                 file.seek(0)
                 tar.addfile(entry, file)
