@@ -22,22 +22,24 @@ tau_i                 tol                          tolerance of Definition 1
 
 The core is an evening's reading, in this order (`make contents` writes the list):
 
-- split.py, 202 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
+- split.py, 217 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
   tail
-- models.py, 182 lines: The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities,
+- models.py, 284 lines: The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities,
   features
 - weights.py, 258 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
   fit (Eq. 13)
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
-- data.py, 67 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
+- checks.py, 108 lines: One check at the door: images, labels and a network that fit each other, before anything is
+  computed from them
+- data.py, 68 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 449 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
+- train.py, 459 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
   `predict`
-- parts.py, 343 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
+- parts.py, 363 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
   one-step influence
-- methods.py, 339 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 371 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
