@@ -76,7 +76,7 @@ _HOME = {
     "lab": [],
     "lab.fingerprint": [],
     "lab.cells": ["Setting", "Cell"],
-    "lab.records": ["read_records", "read_predictions"],
+    "lab.records": ["frame", "records", "read_records", "read_predictions"],
     "lab.engines": ["InProcess"],
     "lab.ray": ["OnCluster"],
     "lab.run": ["run", "run_cell", "load_setting", "original"],

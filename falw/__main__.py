@@ -92,8 +92,10 @@ def _run(args: argparse.Namespace) -> None:
     from falw.data import find_source
     from falw.lab import cells as lab_cells
     from falw.lab import run as runs
+    from falw.lab.records import frame
+    from falw.lab.tables import table
 
-    _format(args.format)
+    form = _format(args.format)
     seeds = _seeds(args.seeds)
     of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
     if any(of_data) and args.per_class is None and not find_source(args.dataset).generated:
@@ -110,7 +112,7 @@ def _run(args: argparse.Namespace) -> None:
         **_where(args, [args.dataset]),
         **given,
     )
-    _print(records, args.format)
+    print(form(table(frame(records))))
 
 
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
@@ -151,6 +153,7 @@ def _bench(args: argparse.Namespace) -> None:
     from falw.lab import grids
     from falw.lab import run as runs
     from falw.lab.engines import find_device
+    from falw.lab.records import frame
 
     cells = grids.cells(args.grid, args.scale, _seeds(args.seeds), args.out)
     where = _where(args, {cell.setting.dataset for cell in cells})
@@ -165,16 +168,16 @@ def _bench(args: argparse.Namespace) -> None:
         print(f"{cost['images']:.3g} images in training, about {cost['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
     records = runs.run_cells(cells, args.out, **where)
-    print(grids.report(args.grid, args.scale, records))
+    print(grids.report(args.grid, args.scale, frame(records)))
 
 
 def _report(args: argparse.Namespace) -> None:
     from falw.lab import grids
-    from falw.lab import records as lab_records
+    from falw.lab.records import records as read
 
     if args.scale is not None and args.grid is None:
         raise ValueError(f"scale '{args.scale}' is of one table or figure: name it with --grid")
-    records = lab_records.read_records(args.out)
+    records = read(args.out)
     shown = [(args.grid, args.scale or "quick")] if args.grid is not None else grids.complete(records)
     if not shown:
         raise ValueError(f"'{args.out}' has no complete table or figure; name one: --grid table2 --scale quick")
@@ -216,17 +219,12 @@ def _format(name: str):
     return FORMATS[name]
 
 
-def _print(records: list[dict], form: str) -> None:
+def _table(args: argparse.Namespace) -> None:
+    from falw.lab.records import records
     from falw.lab.tables import table
 
-    print(_format(form)(table(records)))
-
-
-def _table(args: argparse.Namespace) -> None:
-    from falw.lab import records as lab_records
-
-    _format(args.format)
-    _print(lab_records.read_records(args.out), args.format)
+    form = _format(args.format)
+    print(form(table(records(args.out))))
 
 
 def _methods(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from stored import ROOT, stored
 
 from falw.lab import claims, paper
 from falw.lab.cells import tuned
-from falw.lab.records import read_records
+from falw.lab.records import records
 from falw.lab.tables import OPEN, interval, side_of
 
 REAL = ("cifar10", "tiny-imagenet")
@@ -288,7 +288,7 @@ def test_chapter_9_which_scores_move():
 
 
 def how_many(data_set, source):
-    judged = claims.judge(read_records(ROOT / "results" / "cpu" / data_set))
+    judged = claims.judge(records(ROOT / "results" / "cpu" / data_set))
     words = [e.verdict() for claim, evidence in judged if claim.source == source for e in evidence]
     return tuple(words.count(word) for word in (claims.HOLDS, claims.FAILS, OPEN))
 

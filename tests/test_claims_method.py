@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from falw.lab import paper
-from falw.lab.records import read_records
-from falw.lab.tables import FLOOR, GROUPS, OPEN, interval, of_groups, paired_gap, row_name, side_of, table
+from falw.lab.records import FLOOR, GROUPS, records
+from falw.lab.tables import OPEN, by_seed, interval, paired_gap, side_of, table
 from falw.split import power_law_counts
 from falw.weights import balance_factor, forgetting_weight
 
@@ -22,13 +22,12 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 @functools.cache
 def textures():
     """The records of textures under the cap rule of the book."""
-    return [r for r in read_records(RESULTS / "cpu" / "textures") if r["setting"]["cap"] == "spill"]
+    return records(RESULTS / "cpu" / "textures").query("cap == 'spill'")
 
 
-def at(gamma, seeds=None):
-    """Those at one gamma; with `seeds` of the first seeds only."""
-    found = [r for r in textures() if r["setting"]["gamma"] == gamma]
-    return found if seeds is None else [r for r in found if r["setting"]["seed"] < seeds]
+def at(gamma, seeds=100):
+    """Those at one gamma, of the first seeds."""
+    return textures().query("gamma == @gamma and seed < @seeds")
 
 
 def test_05_no_seed_tells_the_beta_from_the_gaussian_and_the_papers_differences_are_possible():
@@ -62,9 +61,8 @@ def test_06_the_papers_gain_in_the_tail_is_less_than_an_image_of_ours():
 
 def moved(gamma, first, second):
     """On which side of 0 the mean p of one model less the other's lies, by group, over three seeds."""
-    found = {(row_name(r), r["setting"]["seed"]): of_groups(r) for r in at(gamma, 3)}
-    pairs = [(found[first, seed], found[second, seed]) for seed in range(3)]
-    return [side_of(interval([a[g][1] - b[g][1] for a, b in pairs]), "below", "above") for g in GROUPS[1:]]
+    means = [by_seed(at(gamma, 3), f"p_{group}") for group in GROUPS[1:]]
+    return [side_of(interval((p[first] - p[second]).tolist()), "below", "above") for p in means]
 
 
 def test_06_falw_is_below_the_noise_floor_in_mid_and_tail_and_once_not_told_from_retrain():
@@ -87,17 +85,17 @@ def test_06_avg_gap_does_not_tell_the_factor(gamma, seeds):
 
 def test_06_no_tau_stands_out_and_a_point_could_hide():
     names = ["falw", *(f"falw-tau{t:g}" for t in (0, 0.1, 0.2, 0.5, 1))]
-    means = {r["method"]: r["gap"]["mean"] for r in table(at(0.5, 3)) if r["method"] in names}
-    assert min(means, key=means.get) == "falw-tau0" and max(means, key=means.get) == "falw-tau1"
+    means = table(at(0.5, 3)).set_index("method").loc[names, "gap_mean"]
+    assert means.idxmin() == "falw-tau0" and means.idxmax() == "falw-tau1"
     pairs = [paired_gap(at(0.5, 3), name, "falw") for name in names[1:]]
     assert all(side_of(pair) == OPEN and pair["low"] < -1 < 1 < pair["high"] for pair in pairs)
 
 
 def test_07_no_cheaper_schedule_can_be_told_and_none_is_shown_to_be_the_same():
-    records = at(0.5, 5)
-    floor = next(r["gap"]["mean"] for r in table(records) if r["method"] == FLOOR)
+    five = at(0.5, 5)
+    floor = table(five).set_index("method").at[FLOOR, "gap_mean"]
     for name in ("falw-every10", "falw-epoch", "falw-rolling"):
-        pair = paired_gap(records, name, "falw")
+        pair = paired_gap(five, name, "falw")
         assert side_of(pair) == OPEN and pair["seeds"] == 5 and abs(pair["mean"]) < floor / 4
         assert max(-pair["low"], pair["high"]) > floor
 

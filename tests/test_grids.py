@@ -9,12 +9,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from falw.lab import engines, grids, paper
 from falw.lab.cells import Setting, cells_of
-from falw.lab.grids import GRIDS, beside_paper, cells, complete, estimate, find_grid, rank_correlation, settings_of
+from falw.lab.grids import (
+    COMPARED,
+    GRIDS,
+    beside_paper,
+    cells,
+    complete,
+    estimate,
+    find_grid,
+    rank_correlation,
+    settings_of,
+)
+from falw.lab.records import frame
 
 TABLES = [(name, found) for name, grids_ in GRIDS.items() for found in grids_ if found.table is not None]
 
@@ -86,28 +98,28 @@ def test_what_is_not_there_is_named():
             find_grid(name, scale)
 
 
-def row(method, mean, sd=None, **others):
-    keys = ("fa", "ra", "ta", "mia", "gap")
-    return {"method": method, "seeds": 3, **{k: {"mean": others.get(k, mean), "sd": sd} for k in keys}}
+def row(method, mean, sd=math.nan, **others):
+    means = {f"{k}_mean": others.get(k, mean) for k in COMPARED}
+    return {"method": method, "seeds": 3, **means, **{f"{k}_sd": sd for k in COMPARED}}
 
 
 def printed(method, value, sd=None):
-    return {"method": method, **dict.fromkeys(("fa", "ra", "ta", "mia", "gap"), value), "sd": sd}
+    return {"method": method, **dict.fromkeys(COMPARED, value), "sd": sd}
 
 
 def test_the_tolerance_is_two_combined_deviations_and_at_least_a_point():
     ours = [row("rl", 50.0, 2.0), row("ft", 50.0, 0.1), row("ga", 50.0), row("unprinted", 1.0)]
     theirs = [printed("rl", 54.1, sd=1.5), printed("ft", 50.9), printed("ga", 48.9)]
-    found = {r["method"]: r for r in beside_paper(ours, theirs)}
-    assert list(found) == ["rl", "ft", "ga"]
-    assert found["rl"]["gap"] == {"ours": 50.0, "sd": 2.0, "paper": 54.1, "within": True}  # 4.1 <= 2 * 2.5
-    assert not found["rl"]["fa"]["within"]  # 4.1 > 2 * 2: the paper's deviation is that of Avg. Gap
-    assert found["ft"]["gap"]["within"] and not found["ga"]["gap"]["within"]
+    found = beside_paper(pd.DataFrame(ours), theirs).set_index("method")
+    assert list(found.index) == ["rl", "ft", "ga"]
+    assert list(found.loc["rl", ["gap_mean", "gap_sd", "gap_paper", "gap_within"]]) == [50, 2, 54.1, True]  # <= 2 * 2.5
+    assert not found.at["rl", "fa_within"]  # 4.1 > 2 * 2: the paper's deviation is that of Avg. Gap
+    assert found.at["ft", "gap_within"] and not found.at["ga", "gap_within"]
 
 
 def test_ranks_are_compared_without_retrain_and_not_for_two():
     order = [("retrain", 0.0, 0.0), ("rl", 1.0, 2.0), ("ft", 2.0, 1.0), ("ga", 3.0, 5.0)]
-    rows = beside_paper([row(n, a) for n, a, _ in order], [printed(n, b) for n, _, b in order])
+    rows = beside_paper(pd.DataFrame([row(n, a) for n, a, _ in order]), [printed(n, b) for n, _, b in order])
     assert rank_correlation(rows) == pytest.approx(1 / 3)  # one of three pairs is reversed
     assert rank_correlation(rows[:3]) is None
 
@@ -125,8 +137,13 @@ def records_of(name, seeds=(0, 1), **fa):
     return [record(cell, fa.get(cell.method.replace("-", "_"), 50.0)) for cell in cells(name, "quick", list(seeds))]
 
 
+def report(name, records):
+    """A report at the quick scale; runs of spaces, which only line columns up, as one."""
+    return re.sub(" +", " ", grids.report(name, "quick", frame(records)))
+
+
 def test_a_report_shows_ours_the_papers_and_the_paired_difference():
-    text = grids.report("table2", "quick", records_of("table2", salun=53.0, falw=51.0))
+    text = report("table2", records_of("table2", salun=53.0, falw=51.0))
     assert text.count("the paper's Table 2 (cifar100, resnet18)") == 7 and "Kendall" not in text
     first = next(line for line in text.splitlines() if line.startswith("| salun | 53.00 / "))
     assert first.startswith("| salun | 53.00 / 56.93 * |") and first.endswith("| 1.50 / 1.55 |")
@@ -135,7 +152,7 @@ def test_a_report_shows_ours_the_papers_and_the_paired_difference():
 
 
 def test_a_report_of_table_3_has_the_papers_lines_below_ours():
-    text = grids.report("table3", "quick", records_of("table3", falw=51.0, falw_tau0=48.0))
+    text = report("table3", records_of("table3", falw=51.0, falw_tau0=48.0))
     assert "| falw-tau0 | 1.5 | -2.00 ± 0.00 | -2.00 ± 0.00 |" in text
     assert "| falw-tau0, Table 3 | 2 | +1.08 | +1.22 | -12.56 | -18.76 |" in text
     assert "| falw | 2 | +1.00 ± 0.00 |" in text and "Ours (" not in text
@@ -148,17 +165,17 @@ def test_only_what_belongs_to_a_grid_is_in_its_report():
         for s in [Setting(gamma=2.0)]
         for change in ({"cap": "water-filling"}, {"ratio": 0.5}, {"dataset": "digits"}, {"split_mismatch": True})
     ]
-    assert grids.report("table3", "quick", own + others) == grids.report("table3", "quick", own)
+    assert report("table3", own + others) == report("table3", own)
     with pytest.raises(ValueError, match="no records of table3 at scale quick: run python -m falw bench table3"):
-        grids.report("table3", "quick", others)
+        report("table3", others)
 
 
 def test_complete_names_what_every_method_and_setting_is_there_for():
     own = records_of("table3", seeds=[0])
-    assert complete(own) == [("table3", "quick")]
-    assert complete([r for r in own if (r["method"], r["setting"]["gamma"]) != ("falw", 2.0)]) == []
+    assert complete(frame(own)) == [("table3", "quick")]
+    assert complete(frame(own).query("method != 'falw' or gamma != 2")) == []
     same = [record(cell, 50.0) for cell in cells("table5", "full", [0])]  # Tiny-ImageNet is on disk in any case
-    assert complete(same) == [("table5", "full")]
+    assert complete(frame(same)) == [("table5", "full")]
 
 
 def test_an_estimate_counts_images_by_hand(monkeypatch):

@@ -1,6 +1,7 @@
 """Figures as data: what is drawn, read back from the axes."""
 
 import matplotlib
+import pandas as pd
 import pytest
 
 matplotlib.use("Agg")
@@ -38,16 +39,17 @@ def test_over_gamma_draws_means_in_order_with_the_range_as_bars():
     assert plots.over_gamma({"a": {0: [1]}}, "", given) is given
 
 
-def value(mean, sd=1.0):
-    return {"mean": mean, "sd": sd}
+def value(name, mean, sd=1.0):
+    return {f"{name}_mean": mean, f"{name}_sd": sd}
 
 
 def test_group_gaps_are_a_line_a_method_in_the_panel_of_its_group():
-    rows = [
-        {"method": "rl", "gamma": g, "group": c, "fa": value(k + g), "p": value(-k)}
+    lines = [
+        {"method": "rl", "gamma": g, "group": c, **value("fa", k + g), **value("p", -k)}
         for k, c in enumerate(("all", "head", "mid", "tail"))
         for g in (0.0, 1.0)
     ]
+    rows = pd.DataFrame(lines)
     panels = plots.group_gaps(rows, ["rl"])
     assert [p.get_title() for p in panels] == ["head", "mid", "tail"]
     assert [list(p.containers[0].lines[0].get_ydata()) for p in panels] == [[1, 2], [2, 3], [3, 4]]
@@ -55,10 +57,11 @@ def test_group_gaps_are_a_line_a_method_in_the_panel_of_its_group():
 
 
 def test_metric_bars_are_means_from_the_top_with_their_reference():
-    rows = [
-        {"method": m, "gap": value(g), "fa": value(f)}
+    lines = [
+        {"method": m, **value("gap", g), **value("fa", f)}
         for m, g, f in (("retrain", 0, 40), ("noise floor", 2, 41), ("rl", 9, 50), ("ga", 3, 70))
     ]
+    rows = pd.DataFrame(lines)
     for column, line, widths in (("gap", 2, [9, 3]), ("fa", 40, [50, 70])):
         ax = plots.metric_bars(rows, column, "")
         assert [bar.get_width() for bar in ax.patches] == widths and ax.get_ylim()[0] > ax.get_ylim()[1]
@@ -72,7 +75,7 @@ def test_a_power_law_starts_at_rank_1_and_stored_counts_become_shares():
     ax = plots.power_law(torch.tensor([3, 2, 1]), 4)
     values, edges, _ = ax.patches[0].get_data()
     assert (list(values), list(edges)) == ([3, 2, 1], [0.5, 1.5, 2.5, 3.5]) and ax.lines[0].get_ydata()[0] == 4
-    ax = plots.probability_counts({"rl": {"counts": [3, 1], "mean": 0.3}})
+    ax = plots.probability_counts(pd.DataFrame({"counts": [[3, 1]], "mean": 0.3}, index=["rl"]))
     assert list(ax.patches[0].get_data().values) == [75, 25] and ax.lines[0].get_xdata()[0] == 0.3
 
 

@@ -1,6 +1,7 @@
 """Figures of models as data: images, probabilities, scores, deviations, searches, embeddings, gaps."""
 
 import matplotlib
+import pandas as pd
 import pytest
 
 matplotlib.use("Agg")
@@ -136,10 +137,8 @@ def test_the_heat_map_writes_every_number_that_there_is():
 
 
 def test_gaps_over_time_have_the_two_lines_to_compare_with():
-    rows = [
-        {"method": name, "seconds": {"mean": s}, "gap": {"mean": g, "sd": 0.1}}
-        for name, s, g in (("retrain", 100.0, 0.0), ("noise floor", 100.0, 1.5), ("rl", 10.0, 3.0), ("falw", 40.0, 2.0))
-    ]
+    lines = [("retrain", 100.0, 0.0), ("noise floor", 100.0, 1.5), ("rl", 10.0, 3.0), ("falw", 40.0, 2.0)]
+    rows = pd.DataFrame(lines, columns=["method", "seconds_mean", "gap_mean"])
     ax = plots.gap_over_time(rows)
     rl, falw, time, floor = ax.lines
     assert [(*line.get_xdata(), *line.get_ydata()) for line in (rl, falw)] == [(10, 3), (40, 2)]
@@ -148,7 +147,8 @@ def test_gaps_over_time_have_the_two_lines_to_compare_with():
 
 
 def test_gap_bars_are_the_methods_with_the_noise_floor_as_a_line():
-    rows = [{"method": m, "gap": {"mean": g, "sd": 0.1}} for m, g in (("noise floor", 1.5), ("rl", 3.0), ("falw", 2.0))]
+    lines = [("noise floor", 1.5, 0.1), ("rl", 3.0, 0.1), ("falw", 2.0, 0.1)]
+    rows = pd.DataFrame(lines, columns=["method", "gap_mean", "gap_sd"])
     ax = plots.gap_bars(rows)
     assert [bar.get_width() for bar in ax.patches] == [3, 2]
     assert ax.get_xlabel() == "Avg. Gap to Retrain, points" and legend(ax) == ["noise floor"]

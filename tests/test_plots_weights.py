@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import beta as beta_density
@@ -75,11 +76,8 @@ def test_balance_factors_leave_out_classes_without_forgotten_images():
 
 
 def test_a_sweep_is_in_the_order_of_its_values_with_retrain_as_a_line():
-    def row(method, mean, sd=1.0):
-        return {"method": method, **{k: {"mean": mean, "sd": sd} for k in ("fa", "ra", "ta", "mia", "gap")}}
-
     rows = [row("retrain", 50.0), row("noise floor", 2.0), row("b", 7.0), row("a", 5.0, None), row("other", 1.0)]
-    panels = plots.sweep(rows, {"b": 1, "a": 0.5}, "τ")
+    panels = plots.sweep(pd.DataFrame(rows), {"b": 1, "a": 0.5}, "τ")
     assert [panel.get_title() for panel in panels] == ["FA, %", "RA, %", "TA, %", "MIA, %", "Avg. Gap, points"]
     for panel, line in zip(panels, (50, 50, 50, 50, 2), strict=True):
         assert list(panel.containers[0].lines[0].get_ydata()) == [5, 7]
@@ -87,8 +85,13 @@ def test_a_sweep_is_in_the_order_of_its_values_with_retrain_as_a_line():
         assert list(panel.lines[0].get_ydata()) == [line, line]
 
 
-def value(mean, sd=1.0):
-    return {"mean": mean, "sd": sd}
+def row(method, base, sd=1.0, step=0):
+    """A row of a table whose scores go up by `step` from one to the next."""
+    scores = enumerate(("fa", "ra", "ta", "mia", "gap"))
+    return {
+        "method": method,
+        **{f"{k}_{part}": v for n, k in scores for part, v in (("mean", base + step * n), ("sd", sd))},
+    }
 
 
 def test_a_fitted_class_has_its_own_histogram_and_parameters():
@@ -113,11 +116,8 @@ def test_a_fitted_class_has_its_own_histogram_and_parameters():
 
 
 def test_a_sweep_draws_each_score_in_its_own_panel_with_deviations():
-    def row(method, base, sd=1.0):
-        return {"method": method, **{k: value(base + n, sd) for n, k in enumerate(("fa", "ra", "ta", "mia", "gap"))}}
-
-    rows = [row("retrain", 50.0), row("noise floor", 0.0), row("a", 7.0), row("b", 5.0)]
-    for n, panel in enumerate(plots.sweep(rows, {"a": 1, "b": 0.5}, "τ")):
+    rows = [row(name, base, step=1) for name, base in (("retrain", 50), ("noise floor", 0), ("a", 7), ("b", 5))]
+    for n, panel in enumerate(plots.sweep(pd.DataFrame(rows), {"a": 1, "b": 0.5}, "τ")):
         line, _, (bars,) = panel.containers[0].lines
         assert list(line.get_ydata()) == [5 + n, 7 + n] and bars.get_segments()[0][:, 1].tolist() == [4 + n, 6 + n]
         middle = 4 if n == 4 else 50 + n

@@ -230,6 +230,8 @@ def test_a_row_runs_in_another_process_and_its_changed_namesake_beside_it(tmp_pa
     changed = run(SETTING, [second], tmp_path / "here", epochs=1, **QUICK)
     assert changed[3]["key"] != here[3]["key"] and changed[3]["row"] != here[3]["row"]
     assert len(list((tmp_path / "here").glob("*.json"))) == 5
+    labels = [f"mine (row {records[3]['row']})" for records in (here, changed)]
+    assert sorted(falw.records(tmp_path / "here")["label"])[:2] == sorted(labels)
 
 
 def test_the_original_of_a_setting_is_that_of_its_records(tmp_path, monkeypatch):
@@ -256,13 +258,13 @@ def test_a_new_method_is_one_edit(tmp_path, monkeypatch, capsys):
     assert "mine" in [r.name for r in search.searched("all")]
     monkeypatch.setattr(search, "OUTWARD", 0)
     searched = search.tune(SETTING, "mine", tmp_path / "run", device="cpu", jobs=1)
-    assert set(searched["chosen"]) == {"mine"} and "| mine |" in search.to_markdown(searched)
+    assert set(searched["chosen"]) == {"mine"} and "| mine  " in search.to_markdown(searched)
 
-    shown = tables.table(records)
-    assert [r["method"] for r in shown] == ["retrain", "noise floor", "original", "rl", "mine"]
+    shown = tables.table(falw.frame(records))
+    assert list(shown["method"]) == ["retrain", "noise floor", "original", "rl", "mine"]
     bars = plots.metric_bars(shown, "gap", "Avg. Gap")
     colours = {t.get_text(): to_hex(b.get_facecolor()) for t, b in zip(bars.get_yticklabels(), bars.patches)}
     assert colours == {"original": "#999999", "rl": "#e69f00", "mine": "#123456"}
 
-    assert "| mine | union |" in tables.methods_to_markdown()
+    assert re.search(r"^\| mine +\| union ", tables.methods_to_markdown(), re.MULTILINE)
     assert main(["methods"]) == 0 and re.search("^mine +of the reader's own$", capsys.readouterr().out, re.MULTILINE)

@@ -1,17 +1,24 @@
 """Verdicts on records made by hand: signs, groups, pairs, and what a few seeds can and cannot say."""
 
+import itertools
+from dataclasses import asdict
+
 import pytest
 
-from falw.lab.claims import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, judge, rows
+from falw.lab import claims
+from falw.lab.cells import Setting
+from falw.lab.claims import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, rows
+from falw.lab.records import frame
+
+KEYS = map(str, itertools.count())
 
 
-def record(method, seed, gamma=1.0, fa=(50.0, 50.0), p=(0.5, 0.5), ra=99.0, **setting):
+def record(method, seed, gamma=1.0, fa=(50.0, 50.0), p=(0.5, 0.5), ra=99.0, lr=0.1, **setting):
     """fa and p of head and tail; both groups have ten forgotten images."""
     mean = sum(fa) / 2
     return {
-        "method": method,
-        "setting": {"seed": seed, "gamma": gamma, "cap": "spill", **setting},
-        "config": {"seed": seed},
+        **{"key": next(KEYS), "method": method, "recipe": {"epochs": 20}, "config": {"seed": seed, "lr": lr}},
+        "setting": asdict(Setting(seed=seed, gamma=gamma, **setting)),
         "scores": {"fa": mean, "ra": ra, "ta": 50.0, "mia": 100 - mean},
         "forget_groups": dict(zip(("head", "tail"), fa, strict=True)),
         "forget_probabilities": {g: {"mean": m, "counts": [10]} for g, m in zip(("head", "tail"), p, strict=True)},
@@ -26,6 +33,10 @@ def study(method, shift=(0.0, 0.0), p=(0.5, 0.5), ra=99.0, gamma=1.0):
         fa = tuple(50 + s + wobble for s in shift)
         found.append(record(method, seed, gamma, fa, tuple(v + wobble / 100 for v in p), ra))
     return found
+
+
+def judge(records):
+    return claims.judge(frame(records))
 
 
 def evidence_of(text, records):
@@ -87,7 +98,8 @@ def test_the_balance_factor_is_judged_by_the_size_of_the_tails_deviation():
 
 def test_only_spill_counts_and_diverged_or_lonely_seeds_do_not():
     records = study("salun", p=(0.3, 0.2))
-    assert list(by_gamma([*records, record("rl", 0, 2.0, cap="water-filling"), {"scores": None}])) == [1.0]
+    diverged = {**record("rl", 0), "scores": None}
+    assert list(by_gamma(frame([*records, record("rl", 0, 2.0, cap="water-filling"), diverged]))) == [1.0]
     assert evidence_of("Unlearned models are less", records[:2]) == []
 
 
@@ -100,3 +112,11 @@ def test_the_table_counts_and_the_detail_says_why():
     assert detail(claim, evidence) == [
         ["FA of salun − Retrain's", "1", 3, "+4.00", "+3.75 to +4.25", "below 0", FAILS]  # t: 0.1 * 4.303 / sqrt(3)
     ]
+
+
+def test_what_would_count_twice_or_be_dropped_is_refused():
+    records = study("salun")
+    with pytest.raises(ValueError, match="query for one of salun .lr 0.1., salun .lr 0.2."):
+        judge([*records, record("salun", 0, lr=0.2)])
+    with pytest.raises(ValueError, match="several settings of one gamma: query for one value of ratio"):
+        judge([*records, record("salun", 0, ratio=0.5)])

@@ -4,16 +4,20 @@ import base64
 import copy
 import json
 import re
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 
+import falw
 from falw.book import explorers
 from falw.lab import tables
+from falw.lab.cells import Setting
 from falw.lab.traces import trace
 from falw.methods import unlearn
 from falw.models import true_probability
@@ -126,8 +130,7 @@ def test_a_grid_that_cannot_be_shown_is_named(shown):
 
 @pytest.fixture(scope="module")
 def records():
-    found = [json.loads(path.read_text()) for path in (ROOT / "results/cpu/textures").glob("*.json")]
-    return [r for r in found if (r["setting"]["cap"], r["setting"]["gamma"]) == ("spill", 0.5)]
+    return falw.records(ROOT / "results/cpu/textures").query("cap == 'spill' and gamma == 0.5")
 
 
 EXPLORERS = {
@@ -225,25 +228,27 @@ def test_explorers_say_the_numbers_of_their_records(shown):
     def of(method, head, seed=0, gamma=0.5):
         groups = {"head": part(head), "mid": part(0.5), "tail": part(0.4)}
         return {
-            "method": method,
-            "scores": {"fa": 1.0},
+            **{"key": f"{method} {head} {seed} {gamma}", "method": method, "recipe": {"epochs": 20}},
+            "scores": dict.fromkeys(("fa", "ra", "ta", "mia"), 1.0),
+            "forget_groups": dict.fromkeys(groups, 1.0),
             "forget_probabilities": groups,
-            "setting": {"gamma": gamma, "seed": 0},
+            "setting": asdict(Setting(gamma=gamma)),
             "config": {"seed": seed},
         }
 
-    explorers.deviations([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)], ["rl"])
+    explorers.deviations(falw.frame([of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.9, seed=1000)]), ["rl"])
     data, _ = content(shown[-1]["text/html"])
     assert "of head classes at gamma 0.5: mean 0.20 under rl, 0.60 under Retrain, so 0.40 less." in data["alts"][1]
     more = [of("rl", 0.2), of("retrain", 0.6), of("retrain", 0.1, gamma=0.25), of("salun", 0.1, gamma=0.25)]
+    more = falw.frame(more)
     explorers.deviations(more, ["rl"])
     assert content(shown[-1]["text/html"])[0]["alts"] == data["alts"]  # at 0.25 there is no rl
     with pytest.raises(ValueError, match="no gamma has records of retrain and all of: rl, salun"):
         explorers.deviations(more, ["rl", "salun"])
-    row = {"method": "rl", **{k: {"mean": float(n), "sd": None} for n, k in enumerate(explorers.METRICS)}}
-    gone = {"method": "ga", **{k: {"mean": None, "sd": None} for k in explorers.METRICS}}
-    other = {**row, "fa": {"mean": 9.0, "sd": None}}
-    explorers.benchmark({"A": [row, gone], "B": [other, gone]})
+    row = {"method": "rl", **{f"{k}_mean": float(n) for n, k in enumerate(explorers.METRICS)}}
+    sds = dict.fromkeys((f"{k}_sd" for k in explorers.METRICS), float("nan"))
+    other, gone = {**row, "fa_mean": 9.0}, {"method": "ga"}
+    explorers.benchmark({name: pd.DataFrame([first, gone]).assign(**sds) for name, first in (("A", row), ("B", other))})
     data, _ = content(shown[-1]["text/html"])
     assert data["alts"][:3] == [f"{m} on A, mean over seeds: rl {n}.0." for n, m in enumerate(("Avg. Gap", "FA", "RA"))]
     assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."

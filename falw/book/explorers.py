@@ -14,10 +14,13 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.axes import Axes
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Grid = Mapping[str, Sequence[Any]]
 Draw = Callable[..., Axes]
@@ -322,26 +325,28 @@ def balance(total: int = 13500, classes: int = 100) -> None:
     )
 
 
-def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> None:
+def deviations(records: DataFrame, methods: Sequence[str]) -> None:
     """Probabilities of forgotten images under a method and Retrain, over method, gamma and group (chapter 4).
 
     Seeds are pooled. The values of gamma are those at which Retrain and every method ran; raises ValueError for none.
     """
     from falw.book import plots
-    from falw.lab.tables import GROUPS, probabilities
+    from falw.lab.records import GROUPS
+    from falw.lab.tables import probabilities
 
-    pooled = probabilities(list(records))
-    ran = [{gamma for name, gamma, _ in pooled if name == method} for method in ("retrain", *methods)]
-    gammas = sorted(set.intersection(*ran))
+    pooled = probabilities(records)
+    ran = pooled.reset_index().groupby("gamma")["label"].agg(set)
+    gammas = [gamma for gamma, labels in ran.items() if {"retrain", *methods} <= labels]
     if not gammas:
         raise ValueError(f"no gamma has records of retrain and all of: {', '.join(methods)}")
 
     def draw(method, gamma, group):
-        found = {name: pooled[name, gamma, group] for name in ("retrain", method)}
-        return plots.probability_counts(found, _canvas())
+        return plots.probability_counts(
+            pooled.xs((gamma, group), level=("gamma", "group")).loc[["retrain", method]], _canvas()
+        )
 
     def alt(method, gamma, group):
-        theirs, mine = (pooled[name, gamma, group]["mean"] for name in ("retrain", method))
+        theirs, mine = (pooled.at[(name, gamma, group), "mean"] for name in ("retrain", method))
         which = "all classes" if group == "all" else f"{group} classes"
         return (
             f"Probability of the true class of forgotten images of {which} at gamma {gamma:g}: mean {mine:.2f} under"
@@ -362,8 +367,8 @@ def deviations(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> Non
 METRICS = {"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "mia_confidence": "MIA (confidence)"}
 
 
-def benchmark(tables: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """Rows of `tables.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
+def benchmark(tables: Mapping[str, DataFrame]) -> None:
+    """Frames of `tables.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
     from falw.book import plots
 
     keys = {label: key for key, label in METRICS.items()}
@@ -373,8 +378,8 @@ def benchmark(tables: Mapping[str, Sequence[dict[str, Any]]]) -> None:
         return plots.metric_bars(tables[setting], keys[metric], f"{metric}, {unit}")
 
     def alt(setting, metric):
-        rows = [row for row in tables[setting] if row[keys[metric]]["mean"] is not None]
-        values = ", ".join(f"{row['method']} {row[keys[metric]]['mean']:.1f}" for row in rows)
+        means = tables[setting].set_index("method")[f"{keys[metric]}_mean"].dropna()
+        values = ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
         return f"{metric} on {setting}, mean over seeds: {values}."
 
     explore(draw, name="benchmark", alt=alt, setting=list(tables), metric=list(METRICS.values()))

@@ -6,7 +6,7 @@ Nothing is trained or computed here beyond means and counts, so a figure never r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +21,9 @@ from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores, deviation
 from falw.split import Split, groups
 from falw.weights import BetaParams, ClassStats, balance_factor
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures. A
 # method's stands in its row.
@@ -115,10 +118,10 @@ def weight_curves(
     return ax
 
 
-def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Stored counts of the true class's probability under several models (`tables.probabilities`), means dashed."""
+def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
+    """Histograms of the true class's probability, a model a row (of `tables.probabilities`), means dashed."""
     ax = axes(ax, 5, 3)
-    for name, part in found.items():
+    for name, part in rows.iterrows():
         share = 100 * np.asarray(part["counts"], float) / max(sum(part["counts"]), 1)
         edges = np.linspace(0, 1, len(share) + 1)
         ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
@@ -128,19 +131,20 @@ def probability_counts(found: Mapping[str, Mapping[str, Any]], ax: Axes | None =
     return ax
 
 
-def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
+def group_gaps(rows: DataFrame, methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
     """Signed distance to Retrain over gamma, a panel a group, from `tables.group_gaps`; bars are deviations over seeds.
 
     of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
     """
-    names = [name for name in GROUP_COLOURS if any(row["group"] == name for row in rows)]
+    names = [name for name in GROUP_COLOURS if name in set(rows["group"])]
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
     for panel, group in zip(panels, names, strict=True):
         for k, name in enumerate(methods):
-            own = [row for row in rows if row["method"] == name and row["group"] == group]
-            means, sds = [row[of]["mean"] for row in own], [row[of]["sd"] or 0.0 for row in own]
-            x = [row["gamma"] + 0.03 * (k - len(methods) / 2) for row in own]  # side by side, so that bars can be told
-            panel.errorbar(x, means, sds, marker=".", capsize=2, color=colour(name), label=name)
+            own = rows[(rows["method"] == name) & (rows["group"] == group)]
+            x = own["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
+            panel.errorbar(
+                x, own[f"{of}_mean"], own[f"{of}_sd"].fillna(0), marker=".", capsize=2, color=colour(name), label=name
+            )
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
     panels[0].set_ylabel("FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain")
@@ -148,23 +152,22 @@ def group_gaps(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], of: st
     return panels
 
 
-def metric_bars(rows: Sequence[Mapping[str, Any]], column: str, label: str, ax: Axes | None = None) -> Axes:
+def metric_bars(rows: DataFrame, column: str, label: str, ax: Axes | None = None) -> Axes:
     """One column of `tables.table` as bars with deviations over seeds: Retrain's value, or the noise floor, dashed."""
-    names = [row["method"] for row in rows if row["method"] not in ("retrain", "noise floor")]
-    shown = [row for row in rows if row["method"] in names and row[column]["mean"] is not None]
+    mean, sd = f"{column}_mean", f"{column}_sd"
+    shown = rows[~rows["method"].isin(["retrain", "noise floor"]) & rows[mean].notna()]
     reference = "noise floor" if column in ("gap", "tow") else "retrain"
     ax = axes(ax, 5, 0.26 * len(shown) + 1)
     ax.barh(
-        [row["method"] for row in shown],
-        [row[column]["mean"] for row in shown],
-        xerr=[row[column]["sd"] or 0.0 for row in shown],
-        color=[colour(row["method"]) or "#777777" for row in shown],
+        shown["method"],
+        shown[mean],
+        xerr=shown[sd].fillna(0),
+        color=[colour(name) or "#777777" for name in shown["method"]],
         error_kw={"elinewidth": 1, "ecolor": "#444444"},
     )
-    for row in rows:
-        if row["method"] == reference:
-            ax.axvline(row[column]["mean"], color="black", linestyle="--", linewidth=1, label=reference)
-            ax.legend(frameon=False, loc="lower right")
+    for value in rows.loc[rows["method"] == reference, mean]:
+        ax.axvline(value, color="black", linestyle="--", linewidth=1, label=reference)
+        ax.legend(frameon=False, loc="lower right")
     ax.set(xlabel=label, xlim=(0, None))
     ax.set_ylim(len(shown) - 0.5, -0.5)  # the first on top; inverting twice would undo it on shared axes
     return ax
@@ -265,22 +268,23 @@ def balance_factors(counts: Mapping[str, Tensor], tau: float, ax: Axes | None = 
     return ax
 
 
-def sweep(rows: Sequence[Mapping[str, Any]], values: Mapping[str, float], xlabel: str) -> Sequence[Axes]:
+def sweep(rows: DataFrame, values: Mapping[str, float], xlabel: str) -> Sequence[Axes]:
     """FA, RA, TA, MIA and Avg. Gap from `tables.table` over the value that each method stands for, a panel each.
 
     values: {"falw-tau0": 0, ...}. Bars are deviations over seeds; the dashed line and its band are Retrain's mean and
     deviation, for Avg. Gap the noise floor's. Values are spaced evenly, in their order.
     """
-    shown = {row["method"]: row for row in rows}
+    shown = rows.set_index("method")
     names = sorted(values, key=lambda name: values[name])
     _, panels = plt.subplots(1, 5, figsize=(11, 2.7), dpi=144, layout="constrained")
     for panel, (key, title) in zip(panels, _SWEPT.items(), strict=True):
-        line = shown["noise floor" if key == "gap" else "retrain"][key]
-        panel.axhline(line["mean"], color="black", linestyle="--", linewidth=1)
-        low, high = line["mean"] - (line["sd"] or 0), line["mean"] + (line["sd"] or 0)
-        panel.axhspan(low, high, color="#dddddd", zorder=0)
-        means, sds = [shown[n][key]["mean"] for n in names], [shown[n][key]["sd"] or 0.0 for n in names]
-        panel.errorbar(range(len(names)), means, sds, marker="o", markersize=4, capsize=2, color=colour("falw"))
+        mean, sd = shown[f"{key}_mean"], shown[f"{key}_sd"].fillna(0)
+        line = "noise floor" if key == "gap" else "retrain"
+        panel.axhline(mean[line], color="black", linestyle="--", linewidth=1)
+        panel.axhspan(mean[line] - sd[line], mean[line] + sd[line], color="#dddddd", zorder=0)
+        panel.errorbar(
+            range(len(names)), mean[names], sd[names], marker="o", markersize=4, capsize=2, color=colour("falw")
+        )
         panel.set_xticks(range(len(names)), [f"{values[name]:g}" for name in names], fontsize="small")
         panel.set(title=title, xlabel=xlabel)
     panels[-1].set_ylim(0, None)
@@ -448,7 +452,7 @@ def embedding(points: Mapping[str, Tensor], y: Tensor, forget: Tensor) -> Sequen
     return panels[0]
 
 
-def gap_bars(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+def gap_bars(rows: DataFrame, ax: Axes | None = None) -> Axes:
     """Avg. Gap of each method in rows of `tables.table`, with its deviation over seeds; the noise floor as a line."""
     ax = axes(ax, height=0.36 * len(rows) + 0.3)
     return metric_bars(rows, "gap", "Avg. Gap to Retrain, points", ax)
@@ -471,18 +475,17 @@ def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | Non
     return ax
 
 
-def gap_over_time(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+def gap_over_time(rows: DataFrame, ax: Axes | None = None) -> Axes:
     """Avg. Gap over seconds for rows of `tables.table`; Retrain's own seconds and the noise floor are lines."""
     ax = axes(ax, 6.4, 4)
-    special = {row["method"]: row for row in rows if row["method"] in ("retrain", "noise floor", "original")}
-    for row in rows:
-        if row["method"] not in special:
-            x, y = row["seconds"]["mean"], row["gap"]["mean"]
-            ax.plot(x, y, "o", color=colour(row["method"]) or "#777777")
-            ax.annotate(row["method"], (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    places = rows.set_index("method")[["seconds_mean", "gap_mean"]]
+    for name, place in places.drop(["retrain", "noise floor", "original"], errors="ignore").iterrows():
+        ax.plot(*place, "o", color=colour(name) or "#777777")
+        ax.annotate(name, place, xytext=(6, -3), textcoords="offset points", fontsize=8)
     ax.margins(0.15)
-    ax.axvline(special["retrain"]["seconds"]["mean"], color="black", linewidth=1, linestyle="--", label="retrain")
-    ax.axhline(special["noise floor"]["gap"]["mean"], color="#666666", linewidth=1, linestyle=":", label="noise floor")
+    lines = places.at["retrain", "seconds_mean"], places.at["noise floor", "gap_mean"]
+    ax.axvline(lines[0], color="black", linewidth=1, linestyle="--", label="retrain")
+    ax.axhline(lines[1], color="#666666", linewidth=1, linestyle=":", label="noise floor")
     ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", yscale="log")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from falw.lab.cells import RETRAIN
 from falw.lab.grids import BASE_TO_FALW, BASELINES
-from falw.lab.tables import OPEN, interval, of_groups, row_name, side_of
-from falw.metrics import Scores, gap
+from falw.lab.records import COMPARED, SETTING
+from falw.lab.tables import OPEN, by_seed, interval, side_of
 
-Record = dict[str, Any]
-Seeds = Mapping[int, Mapping[str, Record]]  # seed -> method -> record, of one setting
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
 HOLDS, FAILS = "holds", "does not hold"
 
 
@@ -43,26 +43,29 @@ class Claim:
     text: str
     source: str
     unit: str
-    evidence: Callable[[Mapping[float, Seeds]], Iterator[Evidence]]
+    evidence: Callable[[Study], Iterator[Evidence]]
 
 
-def by_gamma(records: Sequence[Record]) -> dict[float, dict[int, dict[str, Record]]]:
-    """Records of one data set by gamma, seed and method; of several learning rates of a method the last stays."""
-    found: dict[float, dict[int, dict[str, Record]]] = {}
-    for record in records:
-        if record["scores"] and record["setting"]["cap"] == "spill":
-            place = found.setdefault(float(record["setting"]["gamma"]), {})
-            place.setdefault(record["setting"]["seed"], {})[row_name(record)] = record
-    return dict(sorted(found.items()))
+def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
+    """`by_seed` of what is compared with Retrain, under spill, by gamma.
+
+    Raises ValueError for several settings of one gamma, whose seeds would count twice.
+    """
+    rows = frame.query("cap == 'spill'")
+    settings = rows[SETTING].drop_duplicates()
+    if settings["gamma"].duplicated().any():
+        differ = [k for k in SETTING if k != "gamma" and settings[k].nunique(dropna=False) > 1]
+        raise ValueError(f"several settings of one gamma: query for one value of {', '.join(differ)}")
+    return {gamma: by_seed(same, ["gap", *(f"d_{k}" for k in COMPARED)]) for gamma, same in rows.groupby("gamma")}
 
 
-def judge(records: Sequence[Record]) -> list[tuple[Claim, list[Evidence]]]:
+def judge(frame: DataFrame) -> list[tuple[Claim, list[Evidence]]]:
     """Every claim with its evidence, one quantity an exponent; those with fewer than three seeds are left out.
 
     Quantities of one seed share images, Original and rates: their counts are no tests of their own. Where all seeds
-    have one `data_seed` the intervals are of these images.
+    have one `data_seed` the intervals are of these images. Raises ValueError for several configurations of a method.
     """
-    study = by_gamma(records)
+    study = by_gamma(frame)
     return [(claim, [e for e in claim.evidence(study) if len(e.values) > 2]) for claim in CLAIMS]
 
 
@@ -86,94 +89,71 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
     return lines
 
 
-# Quantities of one record beside the Retrain of its setting and seed
+# Quantities of a method beside the Retrain of its setting and seed
+
+Study = Mapping[float, "DataFrame"]  # gamma: `by_seed`
 
 
-def _fa(record: Record, retrain: Record, group: str = "all") -> float | None:
-    """FA minus Retrain's, in points; None for a group without forgotten images."""
-    return _distance(record, retrain, group, 0)
+def _of(seeds: DataFrame, column: str, method: str) -> Series:
+    """A column of a method by seed; NaN where it did not run, and for a group without forgotten images."""
+    return seeds.reindex(columns=[(column, method)]).iloc[:, 0]
 
 
-def _p(record: Record, retrain: Record, group: str = "all") -> float | None:
-    """Mean deviation of the probability (Definition 1); None for a group without forgotten images."""
-    return _distance(record, retrain, group, 1)
+def _evidence(what: str, gamma: float, values: Series, expected: int) -> Evidence:
+    return Evidence(what, gamma, tuple(values.dropna()), expected)
 
 
-def _distance(record: Record, retrain: Record, group: str, which: int) -> float | None:
-    mine, theirs = of_groups(record), of_groups(retrain)
-    return mine[group][which] - theirs[group][which] if group in mine else None
+def _below(what: str, column: str) -> Callable[[Study], Iterator[Evidence]]:
+    """A column of RL and SalUn, which is expected below that of Retrain, for every gamma."""
 
+    def evidence(study: Study) -> Iterator[Evidence]:
+        for gamma, seeds in study.items():
+            for name in ("rl", "salun"):
+                yield _evidence(f"{what} of {name} − Retrain's", gamma, _of(seeds, column, name), -1)
 
-def _gap(record: Record, retrain: Record) -> float:
-    return gap(Scores(**record["scores"]), Scores(**retrain["scores"]))
-
-
-def _values(seeds: Seeds, needed: Sequence[str], measure: Callable[..., float | None]) -> tuple[float, ...]:
-    """`measure(*records of the needed methods, Retrain)` of every seed that has them all and gives a number."""
-    found = (measure(*(m[n] for n in needed), m[RETRAIN]) for m in seeds.values() if {*needed, RETRAIN} <= set(m))
-    return tuple(value for value in found if value is not None)
-
-
-def _lower_confidence(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
-    for gamma, seeds in study.items():
-        for name in ("rl", "salun"):
-            yield Evidence(f"p of {name} − Retrain's", gamma, _values(seeds, [name], _p), -1)
-
-
-def _lower_accuracy(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
-    for gamma, seeds in study.items():
-        for name in ("rl", "salun"):
-            yield Evidence(f"FA of {name} − Retrain's", gamma, _values(seeds, [name], _fa), -1)
+    return evidence
 
 
 STEEP = 1.0  # from here on whole classes vanish at a ratio of 0.3
 
 
-def _heterogeneous(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
+def _heterogeneous(study: Study) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
         for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
             for group, side in (("head", 1), ("tail", -1)):
-                values = _values(seeds, [name], lambda a, r, g=group: _fa(a, r, g))
-                yield Evidence(f"FA of {name} − Retrain's, {group}", gamma, values, side)
+                values = _of(seeds, f"d_fa_{group}", name)
+                yield _evidence(f"FA of {name} − Retrain's, {group}", gamma, values, side)
 
 
-def _skewed(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
+def _skewed(study: Study) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
         for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
-            values = _values(seeds, [name], lambda a, r: _excess(_p(a, r, "tail"), _p(a, r, "head")))
-            yield Evidence(f"|deviation of p| of {name}, tail − head", gamma, values, 1)
+            head, tail = (_of(seeds, f"d_p_{group}", name).abs() for group in ("head", "tail"))
+            yield _evidence(f"|deviation of p| of {name}, tail − head", gamma, tail - head, 1)
 
 
-def _excess(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else abs(a) - abs(b)
-
-
-def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[Mapping[float, Seeds]], Iterator[Evidence]]:
+def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[Study], Iterator[Evidence]]:
     """Avg. Gap of the first minus that of the second, for every gamma."""
 
-    def evidence(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
+    def evidence(study: Study) -> Iterator[Evidence]:
         for gamma, seeds in study.items():
             for a, b in pairs:
-                values = _values(seeds, [a, b], lambda x, y, r: _gap(x, r) - _gap(y, r))
-                yield Evidence(f"Avg. Gap, {a} − {b}", gamma, values, side)
+                values = _of(seeds, "gap", a) - _of(seeds, "gap", b)
+                yield _evidence(f"Avg. Gap, {a} − {b}", gamma, values, side)
 
     return evidence
 
 
-def _tail(study: Mapping[float, Seeds]) -> Iterator[Evidence]:
+def _tail(study: Study) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
-        for unit, measure in (("FA", _fa), ("p", _p)):
-            values = _values(
-                seeds,
-                ["falw", "falw-tau0"],
-                lambda a, b, r, m=measure: _excess(m(a, r, "tail"), m(b, r, "tail")),
-            )
-            yield Evidence(f"|{unit} − Retrain's| in the tail, with B − without", gamma, values, -1)
+        for unit, column in (("FA", "d_fa_tail"), ("p", "d_p_tail")):
+            a, b = (_of(seeds, column, name).abs() for name in ("falw", "falw-tau0"))
+            yield _evidence(f"|{unit} − Retrain's| in the tail, with B − without", gamma, a - b, -1)
 
 
 CLAIMS = (
-    Claim("Unlearned models are less confident than Retrain", "Observation 1", "p", _lower_confidence),
-    Claim("... and that is over-forgetting in accuracy too", "Observation 1", "points", _lower_accuracy),
+    Claim("Unlearned models are less confident than Retrain", "Observation 1", "p", _below("p", "d_p_all")),
+    Claim("... and that is over-forgetting in accuracy too", "Observation 1", "points", _below("FA", "d_fa_all")),
     Claim("Head under-forgotten, tail over-forgotten", "Observation 2", "points", _heterogeneous),
     Claim("Deviations are larger in the tail", "Observation 2", "p", _skewed),
     Claim(

@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from falw.lab.cells import ORIGINAL, RETRAIN, Setting
-from falw.lab.tables import FLOOR, interval
+from falw.lab.records import FLOOR
+from falw.lab.tables import interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -12,16 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from falw import methods
 from falw.data import find_source
 from falw.lab import paper
-from falw.lab.cells import ORIGINAL, Cell, Setting, cells_of
-from falw.lab.tables import GROUPS, Row, grid, group_gaps, paired_gap, side_of, table, to_markdown
+from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, cells_of
+from falw.lab.records import FLOOR, GROUPS
+from falw.lab.tables import grid, group_gaps, paired_gap, side_of, table, to_markdown
 from falw.models import create
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 BASELINES = tuple(row.name for row in methods.BASELINES)
 ALL = (*BASELINES, "falw")
@@ -108,129 +113,115 @@ def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None) 
     return list({cell.key: cell for cell in every}.values())
 
 
-def beside_paper(rows: Sequence[Row], printed: Sequence[dict[str, Any]]) -> list[Row]:
-    """Our rows (`tables.table`, one setting) with the paper's of the same method.
+COMPARED = ("fa", "ra", "ta", "mia", "gap")
 
-    A row is {"method", "seeds", and for "fa", "ra", "ta", "mia", "gap": {"ours", "sd", "paper", "within"}}. "within" is
-    the tolerance stated before any run: |ours - paper| <= max(2 * combined deviation, 1 point), where the paper's
-    deviation is 0 if it prints none.
+
+def beside_paper(rows: DataFrame, printed: Sequence[dict[str, Any]]) -> DataFrame:
+    """Our rows (`tables.table`, one setting) that the paper has too, with "fa_paper", ..., "gap_paper" beside them.
+
+    "fa_within", ... is the tolerance stated before any run: |ours - paper| <= max(2 * combined deviation, 1 point),
+    where the paper's deviation is 0 if it prints none.
     """
-    theirs = {row["method"]: row for row in printed}
-    found = []
-    for row in rows:
-        if row["method"] not in theirs:
-            continue
-        entry: Row = {"method": row["method"], "seeds": row["seeds"]}
-        for key in ("fa", "ra", "ta", "mia", "gap"):
-            value, ours = theirs[row["method"]][key], row[key]
-            paper_sd = (theirs[row["method"]]["sd"] or 0.0) if key == "gap" else 0.0
-            tolerance = max(2 * math.hypot(ours["sd"] or 0.0, paper_sd), 1.0)
-            within = ours["mean"] is not None and abs(ours["mean"] - value) <= tolerance
-            entry[key] = {"ours": ours["mean"], "sd": ours["sd"], "paper": value, "within": within}
-        found.append(entry)
-    return found
+    import pandas as pd
+
+    theirs = pd.DataFrame(printed).astype({"sd": float}).set_index("method")
+    both = rows.merge(theirs[[*COMPARED, "sd"]].add_suffix("_paper"), on="method")
+    for k in COMPARED:
+        sd = both["sd_paper"].fillna(0) if k == "gap" else 0.0
+        tolerance = (2 * np.hypot(both[f"{k}_sd"].fillna(0), sd)).clip(lower=1.0)
+        both[f"{k}_within"] = (both[f"{k}_mean"] - both[f"{k}_paper"]).abs() <= tolerance
+    return both
 
 
-def rank_correlation(rows: Sequence[Row]) -> float | None:
+def rank_correlation(rows: DataFrame) -> float | None:
     """Kendall's tau between our order of the methods and the paper's, by Avg. Gap; None for fewer than three."""
-    pairs = [(row["gap"]["ours"], row["gap"]["paper"]) for row in rows if row["method"] != "retrain"]
-    pairs = [pair for pair in pairs if pair[0] is not None]
-    if len(pairs) < 3:
-        return None
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(*zip(*pairs, strict=True)).statistic)
+    ranked = rows[(rows["method"] != RETRAIN) & rows["gap_mean"].notna()]
+    return float(ranked["gap_mean"].corr(ranked["gap_paper"], "kendall")) if len(ranked) > 2 else None
 
 
-def report(name: str, scale: str, records: Sequence[dict[str, Any]]) -> str:
-    """A table or figure of the paper from records, as Markdown: ours, the paper's beside it, and what can be told.
+def report(name: str, scale: str, records: DataFrame) -> str:
+    """A table or figure of the paper from `records`, as Markdown: ours, the paper's beside it, and what can be told.
 
     Settings without records are left out. Raises ValueError if there are none at all.
     """
     parts = []
-    for found in find_grid(name, scale):
-        for ratio, gamma in found.settings:
-            own = [r for r in records if _belongs(r, found, ratio, gamma)]
-            if own:
-                parts += [to_markdown(table(own)), *_comparison(found, ratio, gamma, own), *_paired(own)]
+    for part in find_grid(name, scale):
+        for setting in part.settings:
+            ours = records[_belongs(records, part, [setting])]
+            if len(ours):
+                parts += [to_markdown(table(ours)), *_comparison(part, *setting, ours), *_paired(ours)]
     if not parts:
         raise ValueError(f"no records of {name} at scale {scale}: run python -m falw bench {name} --scale {scale}")
-    if any(found.table is None for found in find_grid(name, scale)):
-        parts.append(_groups([r for r in records if any(_belongs(r, g) for g in find_grid(name, scale))]))
+    if any(part.table is None for part in find_grid(name, scale)):
+        belongs = np.any([_belongs(records, part, part.settings) for part in find_grid(name, scale)], axis=0)
+        parts.append(_groups(records[belongs]))
     return "\n\n".join(parts)
 
 
-def _belongs(record: dict[str, Any], found: Grid, *where: float) -> bool:
-    s = record["setting"]
-    settings = [where] if where else found.settings
-    return (
-        (s["dataset"], s["model"], s["cap"], s["split_mismatch"]) == (found.dataset, found.model, "spill", False)
-        and any(math.isclose(s["ratio"], r) and math.isclose(s["gamma"], g) for r, g in settings)
-        and record["method"] in ("original", "retrain", *found.methods)
-    )
+def _belongs(records: DataFrame, part: Grid, settings: Sequence[tuple[float, float]]) -> Series:
+    """Which records are of these settings of a grid."""
+    s = records
+    near = [np.isclose(s["ratio"], r, 1e-9, 0) & np.isclose(s["gamma"], g, 1e-9, 0) for r, g in settings]
+    same = (s["dataset"] == part.dataset) & (s["model"] == part.model) & (s["cap"] == "spill") & ~s["split_mismatch"]
+    return same & np.any(near, axis=0) & s["method"].isin([ORIGINAL, RETRAIN, FLOOR, *part.methods])
 
 
-def _comparison(found: Grid, ratio: float, gamma: float, own: list[dict[str, Any]]) -> list[str]:
+def _comparison(part: Grid, ratio: float, gamma: float, ours: DataFrame) -> list[str]:
     """Ours beside the paper's rows of this setting, whatever its data set and network are."""
-    if found.table is None:
+    if part.table is None:
         return []
-    printed = [r for r in paper.rows(found.table) if r["ratio"] == ratio and math.isclose(r["gamma"], gamma)]
-    rows = beside_paper(table(own), printed)
-    lines = [[row["method"], *(_pair(row[key]) for key in ("fa", "ra", "ta", "mia", "gap"))] for row in rows]
-    there, here = "{dataset}, {model}".format(**printed[0]), f"{found.dataset}, {found.model}"
-    title = f"Ours ({here}) / the paper's Table {found.table} ({there}), * outside the tolerance:"
+    printed = [r for r in paper.rows(part.table) if r["ratio"] == ratio and math.isclose(r["gamma"], gamma)]
+    rows = beside_paper(table(ours), printed)
+    lines = [[row["method"], *(_pair(row, k) for k in COMPARED)] for row in rows.to_dict("records")]
+    theirs = "{dataset}, {model}".format(**printed[0])
+    title = f"Ours ({part.dataset}, {part.model}) / the paper's Table {part.table} ({theirs}), * outside the tolerance:"
     tau = rank_correlation(rows)
     order = [] if tau is None else [f"Rank correlation of the methods by Avg. Gap (Kendall's tau): {tau:+.2f}"]
     return [title, grid(["method", "FA", "RA", "TA", "MIA", "Avg. Gap"], lines), *order]
 
 
-def _pair(value: dict[str, Any]) -> str:
-    ours = "–" if value["ours"] is None else f"{value['ours']:.2f}"
-    return f"{ours} / {value['paper']:.2f}" + ("" if value["within"] else " *")
+def _pair(row: dict[str, Any], k: str) -> str:
+    mean = "–" if math.isnan(row[f"{k}_mean"]) else f"{row[f'{k}_mean']:.2f}"
+    return f"{mean} / {row[f'{k}_paper']:.2f}" + ("" if row[f"{k}_within"] else " *")
 
 
-def _paired(own: list[dict[str, Any]]) -> list[str]:
+def _paired(ours: DataFrame) -> list[str]:
     """Whether FaLW is closer to Retrain than its base, seed by seed, for every pair that ran with two seeds or more."""
-    ran = {record["method"] for record in own}
+    seeds = ours.groupby("method")["seed"].nunique()
     lines = []
     for base, plugged in BASE_TO_FALW.items():
-        if {base, plugged} <= ran and len({r["setting"]["seed"] for r in own if r["method"] == plugged}) > 1:
-            found = paired_gap(own, plugged, base)
-            interval = f"{found['low']:+.2f} to {found['high']:+.2f}"
-            lines.append([f"{plugged} − {base}", f"{found['mean']:+.2f}", interval, side_of(found)])
+        if base in seeds and seeds.get(plugged, 0) > 1:
+            pair = paired_gap(ours, plugged, base)
+            interval = f"{pair['low']:+.2f} to {pair['high']:+.2f}"
+            lines.append([f"{plugged} − {base}", f"{pair['mean']:+.2f}", interval, side_of(pair)])
     return [grid(["Avg. Gap", "difference", "95 % interval", "FaLW is"], lines)] if lines else []
 
 
-def _groups(own: list[dict[str, Any]]) -> str:
+def _groups(ours: DataFrame) -> str:
     """Signed FA gaps by group, as in Table 3 and Figures 2 and 5, with the lines that the paper prints."""
     printed = {("falw" if r["balance_factor"] else "falw-tau0", r["gamma"]): r for r in paper.ablation()}
-    rows = group_gaps(own)
     lines = []
-    for key in dict.fromkeys((row["method"], row["gamma"]) for row in rows):
-        of = {row["group"]: row["fa"] for row in rows if (row["method"], row["gamma"]) == key}
-        texts = [_signed(of.get(g, {"mean": None, "sd": None})) for g in GROUPS]
-        lines.append([key[0], f"{key[1]:.3g}", *texts])
-        if key in printed:
-            lines.append([f"{key[0]}, Table 3", f"{key[1]:.3g}", *(f"{printed[key][g]:+.2f}" for g in GROUPS)])
+    for (method, gamma), rows in group_gaps(ours).groupby(["method", "gamma"], sort=False):
+        texts = {r["group"]: _signed(r["fa_mean"], r["fa_sd"]) for r in rows.to_dict("records")}
+        lines.append([method, f"{gamma:.3g}", *(texts.get(g, "–") for g in GROUPS)])
+        if theirs := printed.get((method, gamma)):
+            lines.append([f"{method}, Table 3", f"{gamma:.3g}", *(f"{theirs[g]:+.2f}" for g in GROUPS)])
     return "FA minus Retrain's, by group:\n\n" + grid(["method", "γ", *GROUPS], lines)
 
 
-def _signed(value: dict[str, float | None]) -> str:
-    if value["mean"] is None:
-        return "–"
-    return f"{value['mean']:+.2f}" + ("" if value["sd"] is None else f" ± {value['sd']:.2f}")
+def _signed(mean: float, sd: float) -> str:
+    return f"{mean:+.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
 
 
-def complete(records: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def complete(records: DataFrame) -> list[tuple[str, str]]:
     """(name, scale) of every table and figure of which these records have each method on each setting."""
-    found = []
+    done = []
     for name in GRIDS:
         for scale in {find_grid(name, scale): scale for scale in SCALES}.values():  # two scales may be the same
-            grids = find_grid(name, scale)
-            wanted = [(g, where, method) for g in grids for where in g.settings for method in g.methods]
-            if all(any(r["method"] == m and _belongs(r, g, *where) for r in records) for g, where, m in wanted):
-                found.append((name, scale))
-    return found
+            wanted = [(part, setting) for part in find_grid(name, scale) for setting in part.settings]
+            if all(set(g.methods) <= set(records.loc[_belongs(records, g, [s]), "method"]) for g, s in wanted):
+                done.append((name, scale))
+    return done
 
 
 # What a run will take

@@ -1,4 +1,4 @@
-"""Records: what a finished cell leaves, its conditions (versions, device, commit, code), reading a folder of them."""
+"""Records: what a finished cell leaves, its conditions (versions, device, code), a folder of them as a DataFrame."""
 
 from __future__ import annotations
 
@@ -11,18 +11,50 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
 
 import falw
 from falw.files import quarantine
-from falw.lab.cells import Cell, digest
-from falw.metrics import Part, Predictions
+from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, digest
+from falw.methods import METHODS, VARIANTS
+from falw.metrics import Part, Predictions, Scores
+from falw.train import Config
 
-Record = dict[str, Any]  # what a cell's JSON file holds
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+
+class Record(TypedDict, total=False):
+    """What a cell's JSON file holds. Of a model that diverged `scores` is None and `failed` says why."""
+
+    key: str
+    setting: dict[str, Any]  # of `Setting`
+    method: str
+    config: dict[str, Any]  # of `Config`: the method's
+    recipe: dict[str, Any]  # of `Config`: the Original's
+    row: str  # what a row of the reader's own is (`Cell.row_digest`); rows of the package have none
+    scores: dict[str, float] | None
+    failed: str
+    audit: dict[str, float]  # attack: percent of forgotten images that it takes for unseen
+    forget_groups: dict[str, float | None]  # accuracy in percent, None for a group without images
+    test_groups: dict[str, float | None]
+    forget_probabilities: dict[str, dict[str, Any]]  # see `metrics.distributions`
+    forget_counts: list[int]  # (C,)
+    sizes: dict[str, int]
+    seconds: float
+    device: str
+    deterministic: bool
+    versions: dict[str, str]
+    commit: str | None
+    code: str
+    date: str
+    checksum: str
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
@@ -136,8 +168,96 @@ def read_record(path: Path, cell: Cell | None = None) -> Record | None:
 def read_records(out: str | Path) -> list[Record]:
     """Every record in a folder, other files left alone; raises FileNotFoundError where there is none."""
     names = sorted(os.listdir(out)) if Path(out).is_dir() else []  # unlike glob, it says so if it may not look
-    found = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
-    records = [record for record in found if record is not None]
-    if not records:
+    read = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
+    stored = [record for record in read if record is not None]
+    if not stored:
         raise FileNotFoundError(f"no records in '{out}'; make some: python -m falw run --out {out}")
-    return records
+    return stored
+
+
+# Records as rows of a DataFrame
+
+FLOOR = "noise floor"
+GROUPS = ("all", "head", "mid", "tail")
+SETTING = [*(f.name for f in fields(Setting) if f.name not in ("seed", "data_seed")), "original_epochs"]
+SEEDS = ["seed", "data_seed"]
+CONFIG = [*(f.name for f in fields(Config) if f.name != "seed"), "row"]  # the seed is the setting's
+COMPARED = [*Scores._fields, "mia_confidence", *(f"{unit}_{group}" for group in GROUPS for unit in ("fa", "p"))]
+
+
+def records(out: str | Path) -> DataFrame:
+    """A folder of records as a DataFrame: see `frame`. Raises FileNotFoundError where there is none."""
+    return frame(read_records(out))
+
+
+def frame(records: Iterable[Record]) -> DataFrame:
+    """Records as a DataFrame, one row a cell in their order, to be asked by `query`, `groupby` and `merge`.
+
+    Columns are the fields of `Setting` and of `Config` (its seed aside), original_epochs and row; method, where a second
+    Retrain is the "noise floor", and label, which tells apart configurations of one method on one setting; fa, ra, ta,
+    mia and the attacks of `audit` as mia_confidence, ...; by group of classes ("all", "head", "mid", "tail") fa_head,
+    the mean probability p_head and its histogram counts_head, of forgotten images; key, seconds, device, code, commit,
+    and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa, d_p_head, ... is
+    signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
+    Raises ValueError if a setting and seed has several Retrains.
+    """
+    import pandas as pd
+
+    columns = dict.fromkeys([*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS)])
+    rows = pd.DataFrame([{**columns, **_row(record)} for record in records]).drop_duplicates("key", ignore_index=True)
+    kinds = {**dict.fromkeys(["size", "classes", "per_class"], "Int64"), **dict.fromkeys(["val", *COMPARED], float)}
+    return _beside_retrain(rows.astype(kinds).assign(label=_labels(rows)))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    second = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k != "seed"}
+    return {
+        **{k: record.get(k) for k in ("key", "seconds", "device", "code", "commit", "failed", "row")},
+        **{"method": FLOOR if second else record["method"], "original_epochs": record["recipe"]["epochs"]},
+        **config,
+        **record["setting"],
+        **(record["scores"] or {}),
+        **{f"mia_{attack}": value for attack, value in (record.get("audit") or {}).items()},
+        **(_of_groups(record, record["scores"]) if record["scores"] else {}),
+    }
+
+
+def _of_groups(record: Record, scores: dict[str, float]) -> dict[str, Any]:
+    """FA, mean probability and histogram on the forget set, of each group that has forgotten images and of all."""
+    parts = {g: d for g, d in record["forget_probabilities"].items() if d["mean"] is not None}
+    sizes = {g: sum(d["counts"]) for g, d in parts.items()}
+    counts = [sum(column) for column in zip(*(d["counts"] for d in parts.values()), strict=True)]
+    mean = sum(sizes[g] * d["mean"] for g, d in parts.items()) / sum(sizes.values())
+    numbers = {"fa_all": scores["fa"], "p_all": mean, "counts_all": counts}
+    for g, d in parts.items():
+        numbers |= {f"fa_{g}": record["forget_groups"][g], f"p_{g}": d["mean"], f"counts_{g}": d["counts"]}
+    return numbers
+
+
+def _labels(rows: DataFrame) -> Series:
+    """The method of each row; several configurations on one setting say in which values they differ."""
+    labels = rows["method"].copy()
+    for (*_, method), same in rows.groupby([*SETTING, "method"], dropna=False):
+        differ = [k for k in CONFIG if same[k].nunique(dropna=False) > 1]
+        for i in same.index if differ else ():
+            labels[i] = f"{method} ({', '.join(f'{k} {same.at[i, k]}' for k in differ)})"
+    return labels
+
+
+def _beside_retrain(rows: DataFrame) -> DataFrame:
+    retrain = rows.loc[(rows["method"] == RETRAIN) & rows["fa"].notna(), [*SETTING, *SEEDS, *COMPARED]]
+    if retrain.duplicated([*SETTING, *SEEDS]).any():
+        raise ValueError("two Retrains of one setting and seed: keep records of one recipe in a folder")
+    theirs = rows[[*SETTING, *SEEDS]].merge(retrain, on=[*SETTING, *SEEDS], how="left").set_axis(rows.index)
+    signed = (rows[COMPARED] - theirs[COMPARED]).add_prefix("d_")
+    far = signed[[f"d_{score}" for score in Scores._fields]].abs()
+    near = 1 - far[["d_fa", "d_ra", "d_ta"]] / 100
+    return rows.join(signed).assign(gap=far.mean(axis=1, skipna=False), tow=near.prod(axis=1, skipna=False))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Labels as tables list them: Retrain, noise floor, Original, then methods and variants as their tables do."""
+    order = dict.fromkeys([RETRAIN, FLOOR, ORIGINAL, *METHODS, *VARIANTS])
+    known = {name: rank for rank, name in enumerate(order)}
+    return sorted(names, key=lambda name: known.get(name.split(" (")[0], len(order)))

@@ -196,7 +196,7 @@ def write_record(
     cell: Cell, results: dict[str, Any], split: Split, seconds: float, device: torch.device, path: Path
 ) -> Record:
     """Write the results of a cell, with its description and conditions, as its record."""
-    record = {
+    record: Any = {
         "key": cell.key,
         **json.loads(json.dumps(cell.description)),
         **results,
@@ -217,7 +217,7 @@ def _warm_up(device: torch.device) -> None:
     torch.optim.SGD([weight], lr=0.1).step()
 
 
-def _results(pred: Predictions, split: Split, path: Path) -> Record:
+def _results(pred: Predictions, split: Split, path: Path) -> dict[str, Any]:
     """What a record says of the predictions, which are written to `path`."""
     write_atomic(path, lambda f: np.savez_compressed(f, **arrays_of(pred)))
     return evaluate(pred, split)

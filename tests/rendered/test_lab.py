@@ -8,21 +8,22 @@ START = f"""
 import torch
 
 import falw
-from falw import methods, report, widgets
+from falw.book import explorers
+from falw.lab import tables, traces
 
-records = falw.read_records({str(ROOT / "results" / "cpu" / "textures")!r})
-records = [r for r in records if (r["setting"]["gamma"], r["setting"]["cap"]) == (0.5, "spill")]
+records = falw.records({str(ROOT / "results" / "cpu" / "textures")!r})
+records = records.query("gamma == 0.5 and cap == 'spill'")
 p = torch.rand(3, 8)
 stats = [falw.class_stats(q, torch.arange(8) % 2, 2) for q in p]
-trace = methods.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
+trace = traces.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
 """
 EXPLORERS = [
-    "widgets.forget_set()",
-    "widgets.weight()",
-    "widgets.balance()",
-    'widgets.deviations(records, ["rl", "salun"])',
-    'widgets.benchmark({"half": report.table(records), "again": report.table(records)[:9]})',
-    'widgets.trajectory(trace, {"head": 0, "tail": 1})',
+    "explorers.forget_set()",
+    "explorers.weight()",
+    "explorers.balance()",
+    'explorers.deviations(records, ["rl", "salun"])',
+    'explorers.benchmark({"half": tables.table(records), "again": tables.table(records)[:9]})',
+    'explorers.trajectory(trace, {"head": 0, "tail": 1})',
 ]
 
 
