@@ -330,9 +330,9 @@ def test_verdict_tables_with_bars_in_their_quantities_have_seven_columns():
     ):
         cells = json.loads((ROOT / "book" / "verdict.ipynb").read_text())["cells"]
         texts = ["".join(o.get("data", {}).get("text/markdown", "")) for c in cells for o in c.get("outputs", [])]
-        tables = [text for text in texts if text.startswith(start)]
+        tables = [text for text in texts if re.sub(" +", " ", text).startswith(start)]  # columns are lined up by spaces
         assert tables
         for line in (line for table in tables for line in table.splitlines()):
             cells_of_line = re.split(r"(?<!\\)\|", line)[1:-1]
             assert len(cells_of_line) == 7
-            assert cells_of_line[-1].strip() in (":--", "verdict", claims.HOLDS, claims.FAILS, OPEN)
+            assert re.sub("-+", "--", cells_of_line[-1].strip()) in (":--", "verdict", claims.HOLDS, claims.FAILS, OPEN)

@@ -104,7 +104,7 @@ def test_run_prints_a_table_and_stores_its_records(finished):
     lines = done.stdout.splitlines()
     assert (
         lines[0]
-        == "**textures, tiny, ratio 0.3, gamma 0.5, size 8, classes 4, per class 12, original epochs 1** (2 seeds)"
+        == "**textures, tiny, classes 4, gamma 0.5, original epochs 1, per class 12, ratio 0.3, size 8** (2 seeds)"
     )
     assert cells_of(lines[2]) == ["method", *COLUMNS.values()]
     assert [cells_of(line)[0] for line in lines[4:]] == ROWS

@@ -175,8 +175,9 @@ def group_gaps(frame: DataFrame) -> DataFrame:
 
 
 def probabilities(frame: DataFrame) -> DataFrame:
-    """mean and counts (a histogram) of the true class's probability by (label, gamma, group): every image of every
-    seed once. Source of a record's part: `metrics.distributions`.
+    """The true class's probability, "mean" and "counts" of a histogram, by (label, gamma, group), seeds pooled.
+
+    Every image of every seed counts once. Source of a record's part: `metrics.distributions`.
     """
     rows = by_group(frame)
     rows = rows.assign(images=rows["counts"].map(sum)).eval("total = p * images")
@@ -192,7 +193,7 @@ def describe(setting: Mapping[str, Any]) -> str:
 
     named = {k: v for k, v in setting.items() if not pd.isna(v) and k not in ("dataset", "model")}
     usual = {"cap": "spill", "split_mismatch": False}
-    rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in named.items() if usual.get(k) != v)
+    rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in sorted(named.items()) if usual.get(k) != v)
     return f"{setting['dataset']}, {setting['model']}, {rest}"
 
 
