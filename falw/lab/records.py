@@ -193,12 +193,12 @@ def records(out: str | Path) -> DataFrame:
 def frame(records: Iterable[Record]) -> DataFrame:
     """Records as a DataFrame, one row a cell in their order, to be asked by `query`, `groupby` and `merge`.
 
-    Columns are the fields of `Setting` and of `Config` (its seed aside), original_epochs and row; method, a second
-    Retrain being the "noise floor", and label, which tells apart configurations of one method on one setting; fa, ra, ta,
-    mia and the attacks of `audit` as mia_confidence, ...; by group of classes ("all", "head", "mid", "tail") fa_head,
-    the mean probability p_head and its histogram counts_head, of forgotten images; key, seconds, device, code, commit,
-    and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa, d_p_head, ... is
-    signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
+    Columns: the fields of `Setting` and of `Config` (its seed aside), original_epochs and row; method, a second Retrain
+    being the "noise floor", and label, which tells apart configurations of one method on one setting; fa, ra, ta, mia
+    and the attacks of `audit` as mia_confidence, ...; of forgotten images, by group of classes ("all", "head", "mid",
+    "tail"), fa_head, the mean probability p_head and its histogram counts_head; key, seconds, device, code, commit and
+    failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa, d_p_head, ... is signed,
+    above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
     Raises ValueError if a setting and seed has several Retrains.
     """
     import pandas as pd
