@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 import re
 import signal
@@ -42,7 +43,8 @@ def names(folder):
 
 def test_an_engine_by_its_name():
     assert find_engine() is IN_PROCESS and isinstance(IN_PROCESS, InProcess)
-    assert find_engine("ray", "auto", 0.25) == OnCluster("auto", 0.25)
+    for gpus in (0, 0.25, 1, 2.0):
+        assert find_engine("ray", "auto", gpus) == OnCluster("auto", gpus)
 
 
 @pytest.mark.fault(
@@ -54,7 +56,7 @@ def test_an_engine_that_does_not_exist_or_fit_is_refused():
         (["dask"], "unknown engine 'dask'; choose one of: inprocess, ray"),
         (["inprocess", "auto"], "are for a cluster: add --engine ray"),
         (["inprocess", None, 0.5], "are for a cluster: add --engine ray"),
-        (["ray", None, -1.0], "-1 GPUs a cell: give 0, a share like 0.25, or a whole number"),
+        *((["ray", None, gpus], f"{gpus:g} GPUs a cell: give 0, a share") for gpus in (-1.0, 1.5, math.inf, math.nan)),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             find_engine(*given)
@@ -352,7 +354,7 @@ def ask(address, folder, four_done=None):
         with engine.start(*args) as each:
             yield functools.partial(paused, each)
 
-    run_cells(SIXTEEN, folder, device="cpu", engine=SimpleNamespace(place=engine.place, start=start))
+    run_cells(SIXTEEN, folder, device="cpu", engine=SimpleNamespace(device_of_data=engine.device_of_data, start=start))
 
 
 @pytest.mark.fault(

@@ -256,10 +256,10 @@ def run_cells(
     there = next(path for path in (out, *out.parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"records need a folder and '{there}' is a file; give another --out")
-    place = engine.place(device)
+    device_of_data = engine.device_of_data(device)
     sizes = {}
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        data = load_setting(setting, where, place, progress=progress)[0]
+        data = load_setting(setting, where, device_of_data, progress=progress)[0]
         check(setting.model, data)
         sizes[setting] = len(data.train.y)
     out.mkdir(parents=True, exist_ok=True)
