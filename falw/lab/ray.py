@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +46,8 @@ class OnCluster:
     @contextlib.contextmanager
     def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
         """A function that runs cells and yields their records; tasks that are left at the end are cancelled."""
-        with connected(self.address) as resources:
+        # Ray reports lost workers on the standard output, which is for results.
+        with connected(self.address) as resources, contextlib.redirect_stdout(sys.stderr):
             import ray
 
             kind = {"auto": "cuda" if resources.get("GPU") else "cpu"}.get(device, device)
