@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import io
 import json
+import math
 import os
 import re
 import signal
@@ -16,13 +18,15 @@ from types import SimpleNamespace
 
 import pytest
 import waiting
-from conftest import content, forks, started
+from conftest import answer, content, forks, started
 from waiting import wait_until
 
+from falw.__main__ import main
+from falw.lab import ray as lab_ray
 from falw.lab import run as runs
 from falw.lab.cells import Setting, cells_of
 from falw.lab.engines import IN_PROCESS, InProcess
-from falw.lab.ray import TRIES, OnCluster, find_engine, slots
+from falw.lab.ray import OnCluster, find_engine, slots
 from falw.lab.run import run_cells
 
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
@@ -42,7 +46,8 @@ def names(folder):
 
 def test_an_engine_by_its_name():
     assert find_engine() is IN_PROCESS and isinstance(IN_PROCESS, InProcess)
-    assert find_engine("ray", "auto", 0.25) == OnCluster("auto", 0.25)
+    for gpus in (0, 0.25, 1, 2.0):
+        assert find_engine("ray", "auto", gpus) == OnCluster("auto", gpus)
 
 
 @pytest.mark.fault(
@@ -54,7 +59,7 @@ def test_an_engine_that_does_not_exist_or_fit_is_refused():
         (["dask"], "unknown engine 'dask'; choose one of: inprocess, ray"),
         (["inprocess", "auto"], "are for a cluster: add --engine ray"),
         (["inprocess", None, 0.5], "are for a cluster: add --engine ray"),
-        (["ray", None, -1.0], "-1 GPUs a cell: give 0, a share like 0.25, or a whole number"),
+        *((["ray", None, gpus], f"{gpus:g} GPUs a cell: give 0, a share") for gpus in (-1.0, 1.5, math.inf, math.nan)),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             find_engine(*given)
@@ -124,9 +129,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this system")
 
 
-# Nor need a node ask its agents for their ports: it ends itself if they take longer than 15 s to say so.
+# A node has two agents, which take seconds to start and would have nothing to do; `cat` ends with the node as they do.
+# Nor need it ask for their ports: it ends itself if they take longer than 15 s to say so.
 UNUSED = [f"--{name}=-1" for name in ("metrics-agent-port", "metrics_export_port", "dashboard_agent_listen_port")]
 UNUSED += ["--undefok=dashboard_agent_listen_port"]  # before Ray 2.5x it did not ask
+UNUSED += ["--dashboard_agent_command=cat", "--runtime_env_agent_command=cat", "--num_prestart_python_workers=0"]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +146,7 @@ def two_nodes():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services, "start_ray_process", start)
-        made = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
+        made = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False, "no_monitor": True})
         ray.init(made.address, log_to_driver=False, logging_level="ERROR")
         ray.cloudpickle.register_pickle_by_value(waiting)  # a worker cannot import it
         join(made)
@@ -247,28 +254,31 @@ def test_cells_begin_in_their_order(two_nodes, tmp_path):
     assert log.read_text() == "hbdface"
 
 
-@pytest.mark.parametrize("share, at_once", [(1.0, 1), (0.25, 4)])
-def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path, share, at_once):
-    large = join(two_nodes, cpus=6)
-    running, met = tmp_path / "running", tmp_path / "met"
-    running.mkdir()
+def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path):
+    large = join(two_nodes, cpus=3)  # more than are to be on its GPU
 
-    def work(key, out):
-        here = ray.get_runtime_context().get_node_id()
-        (running / f"{here}-{key}").touch()
-        beside = len(list(running.glob(f"{here}-*")))
-        if beside >= at_once:
-            met.touch()
-        wait_until(met.exists)  # all wait until as many as may be are on one GPU
-        (running / f"{here}-{key}").unlink()
-        return beside, ray.get_runtime_context().get_assigned_resources()
+    def at_once(folder, share, count):
+        """How many cells were on a GPU at most, if all wait for `count` on one, and what they were given."""
+        folder.mkdir()
+
+        def work(key, out):
+            node = ray.get_runtime_context().get_node_id()
+            (folder / f"{node}-{key}").touch()
+            beside = len(list(folder.glob(f"{node}-*")))
+            if beside >= count:
+                (folder / "met").touch()
+            wait_until((folder / "met").exists)
+            (folder / f"{node}-{key}").unlink()
+            return beside, ray.get_runtime_context().get_assigned_resources()
+
+        answers = dict(results(two_nodes, work, "abcdefgh", tmp_path, share)).values()
+        return max(beside for beside, _ in answers), [given for _, given in answers]
 
     try:
-        found = dict(results(two_nodes, work, "abcdefghij", tmp_path, share))
+        for share, count in ((1.0, 1), (0.5, 2)):
+            assert at_once(tmp_path / str(share), share, count) == (count, [{"CPU": 1, "GPU": share}] * 8)
     finally:
         leave(two_nodes, large)
-    assert max(beside for beside, _ in found.values()) == at_once
-    assert all(given == {"CPU": 1, "GPU": share} for _, given in found.values())  # the cluster sees to the rest
 
 
 @pytest.mark.fault(
@@ -295,19 +305,23 @@ def test_a_cell_whose_worker_is_killed_ends_done_once(engine, in_process, tmp_pa
 
 
 @pytest.mark.fault("a cell kills every worker that takes it", "given up after some tries, all others are done")
-def test_a_cell_that_kills_every_worker_is_given_up_and_the_others_are_done(two_nodes, tmp_path):
+def test_a_cell_that_kills_every_worker_is_given_up_and_the_others_are_done(two_nodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab_ray, "TRIES", 2)
     log = tmp_path / "log"
 
     def work(key, out):
         with open(log, "a") as f:
-            f.write(key)
+            f.write(f"{key} {out}\n")
         if key == "x":
             os.kill(os.getpid(), signal.SIGKILL)
 
     done = []
-    with pytest.raises(ChildProcessError, match=f"x: worker lost {TRIES} times .*; all other cells are done"):
+    with pytest.raises(ChildProcessError, match="x: worker lost 2 times .*; all other cells are done"):
         done.extend(key for key, _ in results(two_nodes, work, "axbc", tmp_path))
-    assert sorted(done) == ["a", "b", "c"] and Counter(log.read_text()) == {"x": TRIES, "a": 1, "b": 1, "c": 1}
+    begun = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(done) == ["a", "b", "c"] and Counter(key for key, _ in begun) == {"x": 2, "a": 1, "b": 1, "c": 1}
+    list(results(two_nodes, lambda key, out: None, "y", tmp_path))  # a worker that lives cleans up after the dead
+    assert not any(Path(folder).exists() for _, folder in begun)
 
 
 @pytest.mark.fault("a machine of a cluster is lost, another comes", "its cell is begun again; the new one is used")
@@ -352,7 +366,7 @@ def ask(address, folder, four_done=None):
         with engine.start(*args) as each:
             yield functools.partial(paused, each)
 
-    run_cells(SIXTEEN, folder, device="cpu", engine=SimpleNamespace(place=engine.place, start=start))
+    run_cells(SIXTEEN, folder, device="cpu", engine=SimpleNamespace(device_of_data=engine.device_of_data, start=start))
 
 
 @pytest.mark.fault(
@@ -392,20 +406,19 @@ def test_a_cell_leaves_no_folder_behind(two_nodes, tmp_path):
     assert len(folders) == 4 and not any(folder.exists() for folder in folders)
 
 
+def asked_in_vain(address, folder, answers):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        where = ["--engine", "ray", "--ray-address", address, "--out", folder]
+        status = main(["run", "--methods", "ft", "--size", "8", *where])
+    answers.send((status, said.getvalue().splitlines()[-1]))
+
+
 @pytest.mark.fault(
     "no cluster answers at the address",
     "one line, status 1",
 )
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])  # nothing there, or no client's server
 def test_no_cluster_at_an_address_is_one_line(address, tmp_path):
-    program = """
-import sys
-from falw.__main__ import main
-where = ["--engine", "ray", "--ray-address", sys.argv[1], "--out", sys.argv[2]]
-sys.exit(main(["run", "--methods", "ft", "--size", "8", *where]))
-"""
-    given = [sys.executable, "-c", program, address, str(tmp_path)]
-    done = subprocess.run(given, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"falw: no Ray cluster at '{address}': ")
+    status, line = answer(asked_in_vain, address, str(tmp_path))
+    assert status == 1 and line.startswith(f"falw: no Ray cluster at '{address}': ")
     assert names(tmp_path) == []

@@ -2,7 +2,7 @@
 
 Files and numbers are the same with every engine. An engine is given `work(cell, out=folder, device=device)`, which
 leaves files named after the cell's `key` and the `parent` it starts from; with `wait=False` it gives None where another
-process is at the cell. An engine knows no more of cells than these.
+process is computing the cell. An engine knows no more of cells than these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch  # an actor that only waits for its first cell does without
+    import torch
 
 
 Each = Callable[[Sequence[Any]], Iterator[tuple[Any, dict]]]  # cells -> cells with their records, as they finish
@@ -29,34 +29,39 @@ def find_device(name: str = "auto") -> torch.device:
     """The device of a name; "auto" is the GPU if there is one. Raises ValueError for a GPU that is not there."""
     import torch
 
-    if name not in DEVICES:
-        raise ValueError(f"unknown device '{name}'; choose one of: {', '.join(DEVICES)}")
+    check_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda: PyTorch sees no GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_device(name: str) -> None:
+    """Raise ValueError for a name of no device, which no machine has."""
+    if name not in DEVICES:
+        raise ValueError(f"unknown device '{name}'; choose one of: {', '.join(DEVICES)}")
+
+
 class InProcess:
     """Cells in this process, or in joblib's worker processes on this machine."""
 
-    place = staticmethod(find_device)
+    device_of_data = staticmethod(find_device)
 
     @contextlib.contextmanager
     def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
         """A function that runs cells and yields their records."""
-        place = find_device(device)
-        jobs = jobs or (os.cpu_count() or 1 if place.type == "cpu" else 1)
-        yield functools.partial(self._each, functools.partial(work, out=out, device=place), jobs)
+        torch_device = find_device(device)
+        jobs = jobs or (os.cpu_count() or 1 if torch_device.type == "cpu" else 1)
+        yield functools.partial(self._each, functools.partial(work, out=out, device=torch_device), jobs)
 
     def _each(self, work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
-        """First what no other process is at, then what one was at, which it may have finished by then."""
-        left = []
+        """First what no other process is computing, then the rest, which others may have finished by then."""
+        others = []
         for cell, record in _in_order(functools.partial(work, wait=False), jobs, cells):
             if record is None:
-                left.append(cell)
+                others.append(cell)
             else:
                 yield cell, record
-        yield from _in_order(work, jobs, left)
+        yield from _in_order(work, jobs, others)
 
 
 def _in_order(work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

@@ -292,7 +292,7 @@ def run_cells(
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir():
         raise ValueError(f"records need a folder and '{nearest}' is a file; give another --out")
-    checked_on = engine.place(device)
+    checked_on = engine.device_of_data(device)
     sizes = {}
     for setting in dict.fromkeys(cell.setting for cell in cells):
         data = load_setting(setting, folder, checked_on, progress=progress)[0]
