@@ -118,7 +118,8 @@ def test_a_worker_that_is_killed_is_reported_in_one_line_and_the_rest_goes_on_la
         list(each(todo))
 
 
-# A cluster of two nodes on this machine, each with one CPU and one GPU that is only counted
+# A cluster of two nodes on this machine, each with one CPU, one with a GPU that is only counted. The tests share it
+# and the workers that Ray keeps, so those of real cells come first, and last those that change its nodes or its driver.
 
 # Ray gives up on its own processes, which start in seconds, after 10 to 60; on a busy machine they take longer.
 LIMITS = ["raylet_start_wait_time_s", "worker_register_timeout_seconds", "gcs_server_request_timeout_seconds"]
@@ -146,7 +147,8 @@ def two_nodes():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services, "start_ray_process", start)
-        made = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False, "no_monitor": True})
+        without = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True, "num_gpus": 0}
+        made = Cluster(initialize_head=True, head_node_args={**node(), **without})
         ray.init(made.address, log_to_driver=False, logging_level="ERROR")
         ray.cloudpickle.register_pickle_by_value(waiting)  # a worker cannot import it
         join(made)
@@ -226,61 +228,6 @@ def test_a_second_run_sends_nothing(engine, tmp_path, monkeypatch):
     assert run_cells(cells(), tmp_path, device="cpu", engine=engine) == first
 
 
-def test_cells_run_on_both_nodes_at_once_and_each_runs_once(two_nodes, tmp_path):
-    met, log = tmp_path / "met", tmp_path / "log"
-    met.mkdir()
-
-    def work(key, out):
-        with open(log, "a") as f:
-            f.write(key)
-        node = ray.get_runtime_context().get_node_id()
-        (met / node).touch()
-        wait_until(lambda: len(list(met.iterdir())) == 2)  # for a cell on the other node
-        return node
-
-    found = dict(results(two_nodes, work, "abcdefgh", tmp_path))
-    assert sorted(found) == list("abcdefgh") == sorted(log.read_text())
-    assert set(found.values()) == {node.node_id for node in two_nodes.list_all_nodes()}
-
-
-def test_cells_begin_in_their_order(two_nodes, tmp_path):
-    log = tmp_path / "log"
-
-    def work(key, out):
-        with open(log, "a") as f:
-            f.write(key)
-
-    assert dict.fromkeys("hbdface") == dict(results(two_nodes, work, "hbdface", tmp_path, jobs=1))
-    assert log.read_text() == "hbdface"
-
-
-def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path):
-    large = join(two_nodes, cpus=3)  # more than are to be on its GPU
-
-    def at_once(folder, share, count):
-        """How many cells were on a GPU at most, if all wait for `count` on one, and what they were given."""
-        folder.mkdir()
-
-        def work(key, out):
-            node = ray.get_runtime_context().get_node_id()
-            (folder / f"{node}-{key}").touch()
-            beside = len(list(folder.glob(f"{node}-*")))
-            if beside >= count:
-                (folder / "met").touch()
-            wait_until((folder / "met").exists)
-            (folder / f"{node}-{key}").unlink()
-            return beside, ray.get_runtime_context().get_assigned_resources()
-
-        answers = dict(results(two_nodes, work, "abcdefgh", tmp_path, share)).values()
-        return max(beside for beside, _ in answers), [given for _, given in answers]
-
-    try:
-        for share, count in ((1.0, 1), (0.5, 2)):
-            assert at_once(tmp_path / str(share), share, count) == (count, [{"CPU": 1, "GPU": share}] * 8)
-    finally:
-        leave(two_nodes, large)
-
-
 @pytest.mark.fault(
     "a worker of a cluster is killed in the middle of a cell",
     "the cell is begun again elsewhere and done once",
@@ -324,6 +271,59 @@ def test_a_cell_that_kills_every_worker_is_given_up_and_the_others_are_done(two_
     assert not any(Path(folder).exists() for _, folder in begun)
 
 
+def test_cells_run_on_both_nodes_at_once_and_each_runs_once(two_nodes, tmp_path):
+    met, log = tmp_path / "met", tmp_path / "log"
+    met.mkdir()
+
+    def work(key, out):
+        with open(log, "a") as f:
+            f.write(key)
+        node = ray.get_runtime_context().get_node_id()
+        (met / node).touch()
+        wait_until(lambda: len(list(met.iterdir())) == 2)  # for a cell on the other node
+        return node
+
+    found = dict(results(two_nodes, work, "abcdefgh", tmp_path))
+    assert sorted(found) == list("abcdefgh") == sorted(log.read_text())
+    assert set(found.values()) == {node.node_id for node in two_nodes.list_all_nodes()}
+
+
+def test_cells_begin_in_their_order(two_nodes, tmp_path):
+    log = tmp_path / "log"
+
+    def work(key, out):
+        with open(log, "a") as f:
+            f.write(key)
+
+    assert dict.fromkeys("hbdface") == dict(results(two_nodes, work, "hbdface", tmp_path, jobs=1))
+    assert log.read_text() == "hbdface"
+
+
+@pytest.mark.fault("a cell raises an error on another machine", "the same one line here")
+def test_what_a_cell_raises_comes_out_as_it_is(two_nodes, tmp_path):
+    def work(key, out):
+        raise ValueError("gamma -1 is no exponent")
+
+    with pytest.raises(ValueError, match="^gamma -1 is no exponent$"):
+        list(results(two_nodes, work, "a", tmp_path))
+
+
+def test_a_cell_leaves_no_folder_behind(two_nodes, tmp_path):
+    def work(key, out):
+        (out / "left").touch()
+        return str(out)
+
+    folders = {Path(folder) for _, folder in results(two_nodes, work, "abcd", tmp_path)}
+    assert len(folders) == 4 and not any(folder.exists() for folder in folders)
+
+
+def asked_in_vain(address, folder, answers):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        where = ["--engine", "ray", "--ray-address", address, "--out", folder]
+        status = main(["run", "--methods", "ft", "--size", "8", *where])
+    answers.send((status, said.getvalue().splitlines()[-1]))
+
+
 @pytest.mark.fault("a machine of a cluster is lost, another comes", "its cell is begun again; the new one is used")
 def test_a_node_that_goes_takes_no_cell_with_it_and_one_that_comes_is_used(two_nodes, tmp_path):
     log = tmp_path / "log"
@@ -350,6 +350,33 @@ def test_a_node_that_goes_takes_no_cell_with_it_and_one_that_comes_is_used(two_n
     assert new.node_id in {node for _, node in begun()}
 
 
+def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path):
+    large = join(two_nodes, cpus=3)  # more than are to be on its GPU
+
+    def at_once(folder, share, count):
+        """How many cells were on a GPU at most, if all wait for `count` on one, and what they were given."""
+        folder.mkdir()
+
+        def work(key, out):
+            node = ray.get_runtime_context().get_node_id()
+            (folder / f"{node}-{key}").touch()
+            beside = len(list(folder.glob(f"{node}-*")))
+            if beside >= count:
+                (folder / "met").touch()
+            wait_until((folder / "met").exists)
+            (folder / f"{node}-{key}").unlink()
+            return beside, ray.get_runtime_context().get_assigned_resources()
+
+        answers = dict(results(two_nodes, work, "abcdefgh", tmp_path, share)).values()
+        return max(beside for beside, _ in answers), [given for _, given in answers]
+
+    try:
+        for share, count in ((1.0, 1), (0.5, 2)):
+            assert at_once(tmp_path / str(share), share, count) == (count, [{"CPU": 1, "GPU": share}] * 8)
+    finally:
+        leave(two_nodes, large)
+
+
 def ask(address, folder, four_done=None):
     """Run the sixteen cells on a cluster, or only until the fourth of those that start from an Original is done."""
     engine = OnCluster(address)
@@ -366,7 +393,8 @@ def ask(address, folder, four_done=None):
         with engine.start(*args) as each:
             yield functools.partial(paused, each)
 
-    run_cells(SIXTEEN, folder, device="cpu", engine=SimpleNamespace(device_of_data=engine.device_of_data, start=start))
+    engine_that_pauses = SimpleNamespace(device_of_data=engine.device_of_data, start=start)
+    run_cells(SIXTEEN, folder, device="cpu", jobs=2 if four_done else 1, engine=engine_that_pauses)
 
 
 @pytest.mark.fault(
@@ -386,31 +414,6 @@ def test_the_process_that_asked_is_killed_and_started_again_and_finished_cells_s
     assert second.exitcode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert content(tmp_path) == content(in_process)
-
-
-@pytest.mark.fault("a cell raises an error on another machine", "the same one line here")
-def test_what_a_cell_raises_comes_out_as_it_is(two_nodes, tmp_path):
-    def work(key, out):
-        raise ValueError("gamma -1 is no exponent")
-
-    with pytest.raises(ValueError, match="^gamma -1 is no exponent$"):
-        list(results(two_nodes, work, "a", tmp_path))
-
-
-def test_a_cell_leaves_no_folder_behind(two_nodes, tmp_path):
-    def work(key, out):
-        (out / "left").touch()
-        return str(out)
-
-    folders = {Path(folder) for _, folder in results(two_nodes, work, "abcd", tmp_path)}
-    assert len(folders) == 4 and not any(folder.exists() for folder in folders)
-
-
-def asked_in_vain(address, folder, answers):
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        where = ["--engine", "ray", "--ray-address", address, "--out", folder]
-        status = main(["run", "--methods", "ft", "--size", "8", *where])
-    answers.send((status, said.getvalue().splitlines()[-1]))
 
 
 @pytest.mark.fault(
