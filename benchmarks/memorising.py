@@ -1,0 +1,62 @@
+"""Methods at the Retrains' FA where the Original knows its training images by heart: CIFAR-10, 16 pixels, 80 epochs.
+
+    python benchmarks/memorising.py --root DATA --out results/memorising/cifar10 --seeds 0,1,2,3
+
+New images, split and training for every seed; four Retrains each. Every method runs at two rates, then at two more
+that `lab.curves.next_rate` puts where FA comes to the mean of the Retrains. A stopped run goes on with the same
+command: about 750 seconds a seed and exponent on one idle core. `falw.records` and `lab.curves` read what came out.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from falw.lab.cells import RETRAIN, Cell, Setting, cells_of
+from falw.lab.curves import next_rate
+from falw.lab.run import run_cells
+
+EPOCHS, RETRAINS, GAMMAS = 80, 4, (0.5, 2.0)
+FIRST_RATES = {
+    **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
+    **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
+}
+
+
+def references(setting: Setting) -> list[Cell]:
+    """The Original and the Retrains, each from a seed of its own."""
+    original, retrain, second = cells_of(setting, [], EPOCHS)
+    more = [replace(retrain.config, seed=setting.seed + 1000 * k) for k in range(2, RETRAINS)]
+    return [original, retrain, second, *(Cell(setting, RETRAIN, config, original.recipe) for config in more)]
+
+
+def run_setting(setting: Setting, out: Path, root: Path) -> None:
+    """Every cell of a setting: references, first rates, and the rates between."""
+    where = {"root": root, "device": "cpu", "jobs": 1}
+    retrains = run_cells(references(setting), out, **where)[1:]
+    aim = sum(record["scores"]["fa"] for record in retrains) / len(retrains)
+    for method, rates in FIRST_RATES.items():
+        fa = {}
+        for _ in range(4):
+            lr = rates[len(fa)] if len(fa) < 2 else next_rate(fa, aim)
+            (record,) = run_cells(cells_of(setting, [method], EPOCHS, lr=lr)[-1:], out, **where)
+            if record["scores"] is None or lr in fa:
+                break
+            fa[lr] = record["scores"]["fa"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the seeds asked for, one after the other."""
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("--root", type=Path, required=True, help="the folder that holds cifar10-jpeg")
+    given.add_argument("--out", type=Path, required=True)
+    given.add_argument("--seeds", default="0,1,2,3")
+    args = given.parse_args(argv)
+    for seed in map(int, args.seeds.split(",")):
+        for gamma in GAMMAS:
+            options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}
+            run_setting(Setting("folder:cifar10-jpeg", **options), args.out, args.root)
+
+
+if __name__ == "__main__":
+    main()
