@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from falw import metrics
-from falw.audit import FEATURES, LEGACY, audit, svc_mia
+from falw.audit import FEATURES, audit, svc_mia
 from falw.metrics import Part, Predictions, Scores, by_group, distributions, gap, score, tow
 from falw.split import CAPS, Split, groups, long_tailed_split, power_law_counts, split_of
 from falw.weights import FaLW, balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
@@ -607,11 +607,10 @@ def test_features_are_finite_and_within_their_bounds_in_every_precision(pred, pr
     num_classes = part.p.shape[1]
     slack = 0.05 if precision in (torch.float16, torch.bfloat16) else 1e-5  # rounded rows do not sum to 1
     bounds = {"correctness": 1, "confidence": 1, "prob": 1, "entropy": math.log(num_classes), "modified_entropy": 139}
-    for name, feature in LEGACY.items():
+    for name, feature in FEATURES.items():
         value = feature(part).double()
         assert torch.isfinite(value).all() and (value >= -slack).all(), name
-        assert (value <= (70 * num_classes if name == "modified_entropy" else bounds[name]) + slack).all(), name
-    assert (FEATURES["modified_entropy"](part) <= bounds["modified_entropy"] + slack).all()
+        assert (value <= bounds[name] + slack).all(), name
 
 
 def test_an_audit_of_an_empty_forget_set_is_nan_throughout():
