@@ -24,22 +24,20 @@ The core is an evening's reading, in this order (`make contents` writes the list
 
 - split.py, 217 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
   tail
-- models.py, 284 lines: The networks (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says: probabilities,
-  features
+- models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
+  probabilities, features
 - weights.py, 258 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
   fit (Eq. 13)
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
-- checks.py, 108 lines: One check at the door: images, labels and a network that fit each other, before anything is
-  computed from them
 - data.py, 68 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 459 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
+- train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
   `predict`
-- parts.py, 363 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), penalties,
-  one-step influence
-- methods.py, 371 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
+  penalties
+- methods.py, 369 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -53,7 +51,7 @@ __version__ = "0.1.0"
 # Every file in reading order, and what of it `falw` names: `make contents` writes the lists of README.md and the book.
 _HOME = {
     "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
-    "models": ["MODELS", "Normalize", "Network", "create", "reset", "features"],
+    "models": ["MODELS", "create", "reset", "features"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
         *["beta_fit", "beta_weight", "FaLW"],
@@ -64,12 +62,15 @@ _HOME = {
         *["centroid_distance", "neighbour_share"],
     ],
     "images": ["Images", "Dataset", "augment"],
-    "checks": ["check_data", "check_network"],
     "data": ["DATASETS", "load_dataset"],
     "train": ["Config", "Objective", "fit", "train_original", "predict"],
     "parts": ["Task"],
     "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
+    "architectures": ["Normalize", "Network"],
+    "modules": [],
+    "influence": [],
+    "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],
     "files": ["Checkpoint"],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from falw.images import Dataset, Images
-from falw.models import evaluating, seeded
+from falw.modules import evaluating, seeded
 from falw.split import Split, whole_numbers
 
 PROBE = 8  # images that a network is shown

@@ -22,17 +22,15 @@ from falw import parts
 from falw.checks import admit, check_network
 from falw.files import Checkpoint
 from falw.images import Dataset
-from falw.models import duplicate, head_of, reset, seeded, trainable
+from falw.influence import influence
+from falw.models import head_of, reset
+from falw.modules import duplicate, seeded, trainable
 from falw.parts import Target, Task
 from falw.split import Split
 from falw.train import Config, Objective, Weight, cross_entropy, fit, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
-
-
 ABOUT = ("name", "summary", "search", "tuned_as", "colour")  # what a row says of itself, and what changes no model
-
-
 Trials = tuple[dict[str, float], ...]  # values of `Config`, of each trial of a search
 
 
@@ -134,7 +132,7 @@ ga = Method(
 iu = Method(
     "iu",
     "one influence-function step",
-    function=parts.influence(),
+    function=influence(),
     search=tuple({"coefficient": 10 ** (k / 2 - 3)} for k in range(9)),
 )
 

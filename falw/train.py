@@ -23,7 +23,8 @@ from falw.checks import admit, logits_of
 from falw.files import Checkpoint
 from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
-from falw.models import drop_history, probabilities, seeded, train_mode, trainable
+from falw.models import probabilities
+from falw.modules import drop_history, seeded, train_mode, trainable
 from falw.split import Split
 
 ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK = range(5)  # independent streams of random numbers

@@ -10,7 +10,7 @@ from conftest import ROWS
 from torch import nn
 from torch.nn import functional as F
 
-from falw import methods, parts
+from falw import influence, methods, parts
 from falw.methods import ALIASES, METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import true_probability
@@ -391,7 +391,7 @@ def test_sfron_coefficient_comes_from_the_configuration(task):
 
 
 def dense_hessian(task, samples):
-    g = torch.stack(list(parts._single_gradients(task, samples))).double()
+    g = torch.stack(list(influence._single_gradients(task, samples))).double()
     return g, torch.eye(g.shape[1], dtype=torch.double) + g.T @ g / samples
 
 
@@ -416,21 +416,21 @@ def small_task(data, split, config):
 def test_exact_influence_solves_the_dense_system(small_task):
     samples = 40
     _, hessian = dense_hessian(small_task, samples)
-    v = parts._left_out(small_task)
+    v = influence._left_out(small_task)
     expected = torch.linalg.solve(hessian, v.double()).float()
-    model = parts.influence(alpha=2.0, samples=samples, exact=True)(small_task)
+    model = influence.influence(alpha=2.0, samples=samples, exact=True)(small_task)
     step = (parameters(model) - parameters(small_task.original)) / 2
     assert torch.allclose(step, expected, atol=1e-6)
 
 
 def test_official_influence_collapses_to_one_direction(small_task):
-    v = parts._left_out(small_task)
-    gradients = list(parts._single_gradients(small_task, 60))
-    k = parts._one_direction(v, iter(gradients), 60)
+    v = influence._left_out(small_task)
+    gradients = list(influence._single_gradients(small_task, 60))
+    k = influence._one_direction(v, iter(gradients), 60)
     along = gradients[0] / gradients[0].norm()
     rest = (k - v) - ((k - v) @ along) * along
     assert (k - v).norm() > 1e-6 and rest.norm() < 1e-4 * (k - v).norm()
-    exact = parts._woodfisher(v, iter(gradients), 60)
+    exact = influence._woodfisher(v, iter(gradients), 60)
     assert F.cosine_similarity(exact - v, along, dim=0).abs() < 0.999
 
 
@@ -445,12 +445,12 @@ def test_influence_gradient_is_written_out(small_task):
         nn.CrossEntropyLoss()(model(b.x), b.y).backward()
         grads[part] = torch.cat([p.grad.flatten() for p in model.parameters()])
     share = len(task.split.forget) / (len(task.split.forget) + len(task.split.retain))
-    assert torch.allclose(parts._left_out(task), share * (grads["forget"] - grads["retain"]), atol=1e-6)
+    assert torch.allclose(influence._left_out(task), share * (grads["forget"] - grads["retain"]), atol=1e-6)
 
 
 def test_influence_refuses_to_store_too_much():
     with pytest.raises(ValueError, match="choose 200 or fewer"):
-        parts.influence(samples=201, exact=True)
+        influence.influence(samples=201, exact=True)
 
 
 def test_config_of_a_method_wins(original, data, split, config, monkeypatch):
@@ -516,7 +516,7 @@ def test_the_fisher_mask_squares_a_last_batch_of_one_image_by_itself(one_over):
 
 
 def test_single_gradients_are_of_single_images_to_the_last(small_task):
-    found = torch.stack(list(parts._single_gradients(small_task, 1000)))
+    found = torch.stack(list(influence._single_gradients(small_task, 1000)))
     expected = gradients_of_batches(small_task._replace(config=replace(small_task.config, batch_size=1)), "retain")
     assert len(found) == len(small_task.split.retain) < 1000
     assert torch.allclose(found, expected, atol=1e-6)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
+from falw.architectures import Normalize
 from falw.audit import FEATURES, svc_mia
 from falw.checks import check_data
 from falw.files import Checkpoint
@@ -21,7 +22,7 @@ from falw.lab.cells import RECIPES, UNLEARN, Setting
 from falw.lab.run import run
 from falw.methods import METHODS, unlearn
 from falw.metrics import score
-from falw.models import MODELS, Normalize, create, features, reset
+from falw.models import MODELS, create, features, reset
 from falw.split import long_tailed_split, split_of
 from falw.train import Config, predict, train_original
 

@@ -13,7 +13,7 @@ import falw
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- written by make contents -->\n\n", "\n<!-- end -->\n"
 MODULES = [*falw._HOME, "__main__"]
-EVENING = MODULES[: MODULES.index("audit") + 1]  # the core, without where images come from and how files are kept
+EVENING = MODULES[: MODULES.index("audit") + 1]  # the core; behind it lie architectures, loaders, checks, the store
 
 # Fields with a function as their default: they would be shown with that function's docstring.
 EXCLUDED = {"train": "target, forget_loss", "methods": "targets, forget_loss, alpha"}

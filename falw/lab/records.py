@@ -69,8 +69,8 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
-    *["split", "models", "weights", "metrics", "images", "checks", "data", "sources", "folders"],
-    *["train", "parts", "methods", "audit", "lab.cells", "lab.run"],
+    *["split", "architectures", "modules", "models", "weights", "metrics", "images", "checks", "data", "sources"],
+    *["folders", "train", "parts", "influence", "methods", "audit", "lab.cells", "lab.run"],
 )
 
 
