@@ -18,7 +18,8 @@ from PIL import Image
 from falw.__main__ import main
 from falw.data import DATASETS
 from falw.lab import cells as lab_cells
-from falw.lab import grids
+from falw.lab import grids, tables
+from falw.lab import records as lab_records
 from falw.lab import run as runs
 from falw.lab import search as lab_search
 from falw.lab.cells import TUNED
@@ -223,7 +224,9 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     asked = []
     monkeypatch.setattr(runs, "run_cells", lambda cells, out, **how: asked.extend(cells) or [])
     monkeypatch.setattr(grids, "report", lambda *args: "")
-    monkeypatch.setattr("falw.__main__._print", lambda *args: None)
+    monkeypatch.setattr(lab_records, "frame", lambda records: records)
+    monkeypatch.setattr(tables, "table", lambda records: records)
+    monkeypatch.setattr(tables, "FORMATS", {"md": str})
     for command in (["run", "--methods", "ft"], ["bench", "table4"]):
         asked.clear()
         assert falw(*command, "--out", tmp_path / "records")[0] == 0

@@ -117,7 +117,7 @@ assert main(["run", "--dataset", "folder:nowhere", "--out", "none"]) == 2
 assert main(["run", "--dataset", "tiny-imagenet", "--root", ".", "--out", "none"]) == 2
 """
     addresses, said = asked_for(code, tmp_path)
-    assert addresses == [] and "| ft |" in said and "rl+falw" in said
+    assert addresses == [] and "| ft " in said and "rl+falw" in said
 
 
 @pytest.mark.fault("cifar10 is asked for and there is no network", "one line that names the way out, status 2")
