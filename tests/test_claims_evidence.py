@@ -65,11 +65,12 @@ def printed_table(page, start):
     """The cells of the only table among a page's outputs whose heading starts so."""
     cells = json.loads((ROOT / "book" / f"{page}.ipynb").read_text())["cells"]
     texts = ["".join(o.get("data", {}).get("text/markdown", "")) for c in cells for o in c.get("outputs", [])]
+    texts = [re.sub(r"(?<!\\) *\| *", " | ", text).strip() for text in texts]  # a table's cells without their padding
     (table,) = [text for text in texts if text.startswith(start)]
     return [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("| "))]
         for line in table.splitlines()
-        if not line.startswith("| :")
+        if not re.match(r" ?\| ?:", line)
     ]
 
 
