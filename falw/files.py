@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 
 
@@ -39,6 +38,8 @@ def write_atomic(path: Path, write: Callable[[Any], Any]) -> None:
 
 def save_tensors(value: Any, path: Path) -> None:
     """Write tensors, numbers and texts in lists and dicts, with a checksum before them."""
+    import torch  # here, as a worker of a cluster that waits for a cell does without
+
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getbuffer()
@@ -51,6 +52,8 @@ def load_tensors(path: Path) -> Any:
 
     What it held can be made again. No code in a file is run. Raises OSError for a file that may not be read.
     """
+    import torch
+
     try:
         with open(path, "rb") as f:
             checksum, content = f.read(64), f.read()

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from falw.lab.cells import Setting
-from falw.lab.curves import EQUAL, difference, matched, next_rate
+from falw.lab.curves import WITHIN, difference, matched, next_rate
+from falw.lab.records import CONFIG, SETTING
 
 
 def line(method, lr, fa, ra, seed=0, **setting):
-    s = {**Setting(seed=seed, data_seed=seed, **setting).__dict__}
+    s = {**dict.fromkeys([*SETTING, *CONFIG]), **Setting(seed=seed, data_seed=seed, **setting).__dict__}
     return {**s, "method": method, "lr": lr, "fa": fa, "ra": ra, "ta": 0.0}
 
 
@@ -41,6 +42,19 @@ def test_a_diverged_run_is_no_point_and_no_retrain_is_said():
         matched(pd.DataFrame(rows))
 
 
+def test_runs_that_differ_in_more_than_their_rate_are_no_curve():
+    rows = [{**line("rl", lr, fa, 90), "epochs": n} for lr, fa, n in ((0.01, 60, 10), (0.04, 40, 20))]
+    with pytest.raises(ValueError, match="runs of rl differ in epochs, too: query for one value"):
+        matched(pd.DataFrame(retrains() + rows))
+
+
+def test_originals_of_other_lengths_are_other_settings():
+    runs = ((20, line("rl", 0.01, 60, 90)), (80, line("rl", 0.04, 40, 90)))  # one curve of both would pass through 50
+    rows = [{**row, "original_epochs": n} for n, run in runs for row in (*retrains(), run)]
+    both = matched(pd.DataFrame(rows)).set_index("original_epochs")
+    assert both.fa.to_dict() == pytest.approx({20: 10, 80: -10}) and not both.matched.any()
+
+
 def test_the_next_rate_lies_between_or_a_little_beyond():
     assert next_rate({0.01: 60, 0.04: 40}, 50) == pytest.approx(0.02)
     assert next_rate({0.01: 60, 0.04: 40, 0.16: 20}, 30) == pytest.approx(0.08)
@@ -60,8 +74,8 @@ def of_seeds(method, values):
     [
         ((1.0, 1.2, 0.9, 1.1), 0.5, "higher"),
         ((-1.0, -1.2, -0.9, -1.1), 0.5, "lower"),
-        ((0.1, -0.1, 0.05, -0.05), 0.5, EQUAL),
-        ((0.3, 0.31, 0.29, 0.3), 0.5, EQUAL),  # away from 0 and still within the floor
+        ((0.1, -0.1, 0.05, -0.05), 0.5, WITHIN),
+        ((0.3, 0.31, 0.29, 0.3), 0.5, WITHIN),  # away from 0 and still within the floor
         ((2.0, -2.0, 1.0, -1.0), 0.5, "cannot be told"),
     ],
 )

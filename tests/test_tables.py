@@ -73,6 +73,13 @@ def of(row, score):
 ROWS = by_method(table(RECORDS))
 
 
+def test_several_retrains_of_one_seed_are_one_seed():
+    more = [record("retrain", (44, 98, 66, 56), config_seed=k * FLOOR_SEED) for k in (2, 3)]
+    floor = by_method(table([*RECORDS, *more, record("retrain", None, config_seed=4 * FLOOR_SEED)]))["noise floor"]
+    assert (floor["seeds"], floor["diverged"]) == (1, 1) and floor["fa_mean"] == pytest.approx((42 + 44 + 44) / 3)
+    assert "(3 seeds)" in to_markdown(table([*RECORDS, *more]))  # those of SalUn
+
+
 def test_rows_come_in_order():
     # what is compared with, then the methods as in METHODS, then what is not known
     assert list(ROWS) == ["retrain", "noise floor", "original", "ft", "salun", "mine"]

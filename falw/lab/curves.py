@@ -8,47 +8,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from falw.lab.cells import ORIGINAL, RETRAIN, Setting
-from falw.lab.records import FLOOR
-from falw.lab.tables import interval
+from falw.lab.cells import ORIGINAL, RETRAIN
+from falw.lab.records import CONFIG, FLOOR, SEEDS, SETTING
+from falw.lab.tables import interval, side_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SETTING = [field.name for field in fields(Setting)]
+PLACE = [*SETTING, *SEEDS]  # where runs are compared with each other
 REFERENCES = (RETRAIN, FLOOR)
 
 
-def target(cells: DataFrame) -> float:
-    """The FA at which methods of one setting and seed are compared: the mean over its Retrains."""
-    retrains = cells[cells.method.isin(REFERENCES)]
-    if retrains.empty:
-        raise ValueError("no Retrain among these records: its FA is where methods are compared; run it first")
-    return float(retrains.fa.mean())
-
-
-def matched(records: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> DataFrame:
+def matched(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> DataFrame:
     """Every method at its Retrains' FA: a row a setting, seed and method, with the Retrains' mean subtracted.
 
     Columns: those of the setting, "method", "lr" (of the match), the `measures` less the Retrains' mean, "fa" and
     "matched". Between the two neighbouring rates around that FA everything is interpolated in log(rate). Where no rate
     goes so far the nearest run stands as it is, "matched" is False and "fa" says how far off it is.
-    Raises ValueError for records without Retrain.
+    Raises ValueError for records without Retrain, and for runs of a method that differ in more than their rate.
     """
     import pandas as pd
 
     rows = []
-    for place, cells in records[records.fa.notna()].groupby(SETTING, dropna=False):
-        reference = cells[cells.method.isin(REFERENCES)][["fa", *measures]].mean()
-        aim = target(cells)
+    for place, cells in frame[frame.fa.notna()].groupby(PLACE, dropna=False):
+        retrains = cells[cells.method.isin(REFERENCES)]
+        if retrains.empty:
+            raise ValueError("no Retrain among these records: its FA is where methods are compared; run it first")
+        reference = retrains[["fa", *measures]].mean()
         for method, runs in cells[~cells.method.isin((ORIGINAL, *REFERENCES))].groupby("method", sort=False):
-            at = _at(runs.sort_values("lr").to_dict("records"), aim, ["fa", *measures])
+            differ = [name for name in CONFIG if name != "lr" and runs[name].nunique(dropna=False) > 1]
+            if differ:
+                raise ValueError(f"runs of {method} differ in {', '.join(differ)}, too: query for one value of each")
+            at = _at(runs.sort_values("lr").to_dict("records"), reference.fa, ["fa", *measures])
             distances = {name: at[name] - reference[name] for name in ("fa", *measures)}
-            rows.append({**dict(zip(SETTING, place, strict=True)), "method": method, **at, **distances})
+            rows.append({**dict(zip(PLACE, place, strict=True)), "method": method, **at, **distances})
     return pd.DataFrame(rows)
 
 
@@ -81,21 +77,21 @@ def next_rate(fa: dict[float, float], aim: float, reach: float = 4.0) -> float:
     return float(f"{math.exp(min(max(x, low), high)):.4g}")
 
 
-EQUAL = "equal, within the floor"
+WITHIN = "equal, within the floor"
 
 
 def difference(matches: DataFrame, method: str, base: str, measure: str, floor: float) -> dict[str, Any]:
     """`measure` of `method` minus that of `base` over seeds, each seed once: `interval`, and a verdict.
 
-    A seed's value is the mean over the settings that both have. "verdict" is EQUAL where the whole interval lies within
-    ±floor (two one-sided tests), "lower" or "higher" where it lies on one side of 0 but not within the floor, else
-    "cannot be told". Pairs of which one did not reach the FA are left out and counted in "left out".
+    A seed's value is the mean over the settings that both have. "verdict" is WITHIN where the whole interval lies
+    within ±floor (two one-sided tests), "lower" or "higher" where it lies on one side of 0 but not within the floor,
+    else "cannot be told". Pairs of which one did not reach the FA are left out and counted in "left out".
     """
     a, b = (matches[matches.method == name] for name in (method, base))
-    pairs = a.merge(b, on=SETTING, suffixes=("", "_base"))
+    pairs = a.merge(b, on=PLACE, suffixes=("", "_base"))
     fair = pairs[pairs.matched & pairs.matched_base]
-    values = (fair[measure] - fair[f"{measure}_base"]).groupby(fair.seed).mean()
+    values = fair.assign(value=fair[measure] - fair[f"{measure}_base"]).groupby(SEEDS).value.mean()
     found = interval(values.tolist())
     within = -floor < found["low"] and found["high"] < floor
-    side = "lower" if found["high"] < 0 else "higher" if found["low"] > 0 else "cannot be told"
-    return {**found, "left out": len(pairs) - len(fair), "floor": floor, "verdict": EQUAL if within else side}
+    verdict = WITHIN if within else side_of(found, "lower", "higher")
+    return {**found, "left out": len(pairs) - len(fair), "floor": floor, "verdict": verdict}

@@ -36,9 +36,12 @@ def table(frame: DataFrame) -> DataFrame:
     """
     spread = {f"{k}_{part}": (k, how) for k in COLUMNS for part, how in (("mean", "mean"), ("sd", "std"))}
     far = {f"{k}_gap": (f"d_{k}", lambda d: d.abs().mean()) for k in (*Scores._fields, "mia_confidence")}
-    groups = frame.sort_values(SEEDS).groupby([*SETTING, "label"], dropna=False)  # sums in one order: the same digits
-    rows = groups.agg(seeds=("fa", "count"), diverged=("key", "size"), **spread, **far).reset_index()
-    rows = rows.assign(diverged=rows["diverged"] - rows["seeds"]).rename(columns={"label": "method"})
+    frame = frame.sort_values(SEEDS)  # sums in one order: the same digits
+    seed, ran = frame.groupby(SEEDS).ngroup(), frame["fa"].notna()  # several Retrains may have one seed
+    frame = frame.assign(seed_ran=seed.where(ran), seed_diverged=seed.where(~ran))
+    counts = {"seeds": ("seed_ran", "nunique"), "diverged": ("seed_diverged", "nunique")}
+    groups = frame.groupby([*SETTING, "label"], dropna=False)
+    rows = groups.agg(**counts, **spread, **far).reset_index().rename(columns={"label": "method"})
     rank = {name: k for k, name in enumerate(in_order(frame["label"].unique()))}
     rows = rows.sort_values([*SETTING, "method"], key=lambda c: c.map(rank) if c.name == "method" else c)
     numbers = [name for k in COLUMNS for name in (f"{k}_mean", f"{k}_sd", f"{k}_gap") if name in rows]
