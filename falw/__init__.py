@@ -33,8 +33,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 68 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and
-  `predict`
+- train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
 - parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
   penalties
 - methods.py, 369 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row

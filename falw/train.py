@@ -1,4 +1,4 @@
-"""The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches, checkpoints; and `predict`.
+"""The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`.
 
 Training, retraining and every iterative unlearning method are this loop over another objective.
 
