@@ -26,7 +26,7 @@ class Study:
     recipe: Config = ONE_CYCLE  # of Original and Retrains
     lengths: tuple[int, ...] = (40, 60)  # its epochs, and those to take where RA misses the gate
     unlearning: Config = CONSTANT
-    retrains: int = 2
+    retrains: int = 3  # the fewest of which one can be left out
     rates: int = 4  # of each method: two coarse ones, the others drawn towards the Retrains' FA
 
 

@@ -123,14 +123,17 @@ def _parts(value: Any) -> str:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the code, "+" after it if the package has been changed since; None outside a checkout."""
+    """The commit of the code, "+" after it if the package has been changed since.
+
+    Outside a checkout the environment variable FALW_COMMIT names it, and without that it is None.
+    """
     here = Path(falw.__file__).parent
     git = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True)
     try:
         changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
         return git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("FALW_COMMIT")
 
 
 def arrays_of(pred: Predictions) -> dict[str, np.ndarray]:
