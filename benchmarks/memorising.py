@@ -8,11 +8,11 @@ command; the seconds of seeds 0 and 1 add up to 780 to 840 an exponent. `falw.re
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from falw.lab.cells import RETRAIN, Cell, Setting, cells_of
+from falw.lab.cells import FLOOR_SEED, RETRAIN, Cell, Setting, cells_of
 from falw.lab.curves import next_rate
 from falw.lab.run import run_cells
 
@@ -23,26 +23,39 @@ FIRST_RATES = {
 }
 
 
-def references(setting: Setting) -> list[Cell]:
+def references(setting: Setting, retrains: int, epochs: int | None) -> list[Cell]:
     """The Original and the Retrains, each from a seed of its own."""
-    original, retrain, second = cells_of(setting, [], EPOCHS)
-    more = [replace(retrain.config, seed=setting.seed + 1000 * k) for k in range(2, RETRAINS)]
+    original, retrain, second = cells_of(setting, [], epochs)
+    more = [replace(retrain.config, seed=setting.seed + FLOOR_SEED * k) for k in range(2, retrains)]
     return [original, retrain, second, *(Cell(setting, RETRAIN, config, original.recipe) for config in more)]
 
 
-def run_setting(setting: Setting, out: Path, root: Path) -> None:
-    """Every cell of a setting: references, first rates, and the rates between."""
-    where = {"root": root, "device": "cpu", "jobs": 1}
-    retrains = run_cells(references(setting), out, **where)[1:]
-    aim = sum(record["scores"]["fa"] for record in retrains) / len(retrains)
-    for method, rates in FIRST_RATES.items():
-        fa = {}
-        for _ in range(4):
-            lr = rates[len(fa)] if len(fa) < 2 else next_rate(fa, aim)
-            (record,) = run_cells(cells_of(setting, [method], EPOCHS, lr=lr)[-1:], out, **where)
-            if record["scores"] is None or lr in fa:
+def run_setting(
+    setting: Setting,
+    out: Path,
+    first_rates: Mapping[str, Sequence[float]],
+    *,
+    retrains: int,
+    epochs: int | None = None,
+    rates: int = 4,
+    root: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Every cell of a setting: references, each method at its first rates, then at rates drawn towards their FA."""
+    where = {"root": root, "device": device, "jobs": 1}
+    retrained = run_cells(references(setting, retrains, epochs), out, **where)[1:]
+    aim = sum(record["scores"]["fa"] for record in retrained) / len(retrained)
+    for method, first in first_rates.items():
+        fa: dict[float, float | None] = {}
+        while len(fa) < rates:
+            known = {lr: value for lr, value in fa.items() if value is not None}  # None: it diverged
+            if len(fa) >= len(first) and len(known) < 2:
                 break
-            fa[lr] = record["scores"]["fa"]
+            lr = first[len(fa)] if len(fa) < len(first) else next_rate(known, aim)
+            if lr in fa:
+                break
+            (record,) = run_cells(cells_of(setting, [method], epochs, lr=lr)[-1:], out, **where)
+            fa[lr] = record["scores"] and record["scores"]["fa"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -55,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in map(int, args.seeds.split(",")):
         for gamma in GAMMAS:
             options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}
-            run_setting(Setting("folder:cifar10-jpeg", **options), args.out, args.root)
+            setting = Setting("folder:cifar10-jpeg", **options)
+            run_setting(setting, args.out, FIRST_RATES, retrains=RETRAINS, epochs=EPOCHS, root=args.root)
 
 
 if __name__ == "__main__":
