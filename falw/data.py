@@ -5,20 +5,21 @@ Nothing is downloaded unless cifar10 or cifar100 is asked for by name.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from falw.checks import check_data
-from falw.folders import load_folder, load_tiny_imagenet
+from falw.folders import folder_of, has_test_set, load_folder, load_tiny_imagenet
 from falw.images import Dataset
 from falw.sources import LEAST, LoadOptions, Source, load_cifar, load_digits, load_textures
 
 
 def load_dataset(
-    name: str,
-    root: Path | None = None,
+    name: str | Path,
+    root: str | Path | None = None,
     device: str | torch.device = "cpu",
     *,
     size: int | None = None,
@@ -27,21 +28,35 @@ def load_dataset(
     seed: int = 0,
     cache: bool = True,
     progress: bool = False,
+    background: str = "black",
 ) -> Dataset:
-    """A data set by name, as uint8 tensors on `device`; "folder:PATH" reads class folders of images.
+    """A data set by name, as uint8 tensors on `device`; "folder:PATH", or a Path, reads class folders of images.
 
     root: where data sets lie on disk; links there are followed; only a download writes. size: pixels a side; other
     shapes are squeezed to it. classes: keep the first so many. per_class: keep so many training images of each class,
-    drawn with `seed`; for generated data `seed` draws the data itself. cache: keep decoded files as one file in
-    `cache_folder()`. Raises ValueError or FileNotFoundError, naming the value and the way out.
+    drawn with `seed`; for generated data `seed` draws the data itself. cache: keep decoded images as one file in
+    `cache_folder()`. background: what is seen through transparent parts of a file, black or white. Raises ValueError or
+    FileNotFoundError, naming the value and the way out.
     """
+    name = name_of(name)
     source, path = find_source(name), name.partition(":")[2]
-    options = LoadOptions(path, None if root is None else Path(root), size, classes, per_class, seed, cache, progress)
+    where = None if root is None else Path(os.path.expanduser(root))
+    options = LoadOptions(path, where, size, classes, per_class, seed, cache, progress, background)
+    if background not in BACKGROUNDS:
+        raise ValueError(f"unknown background '{background}'; choose one of: {', '.join(BACKGROUNDS)}")
     for option, least in LEAST.items():
         value = getattr(options, option)
         if value is not None and value < least:
             raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
     return check_data(source.load(options)._replace(name=name)).to(device)
+
+
+BACKGROUNDS = ("black", "white")
+
+
+def name_of(dataset: str | Path) -> str:
+    """The name of a data set, "folder:PATH" of one that is given as a Path."""
+    return f"folder:{dataset}" if isinstance(dataset, Path) else dataset
 
 
 def find_source(name: str) -> Source:
@@ -51,6 +66,12 @@ def find_source(name: str) -> Source:
         known = ", ".join("folder:PATH" if row == "folder" else row for row in DATASETS)
         raise ValueError(f"unknown data set '{name}'; choose one of: {known}")
     return DATASETS[kind]
+
+
+def draws(dataset: str, root: Path | None = None) -> bool:
+    """Whether the seed of a data set decides what all its images are, or which of them are the test set."""
+    kind, _, path = dataset.partition(":")
+    return find_source(dataset).generated or (kind == "folder" and not has_test_set(folder_of(path, root)))
 
 
 # The published means and deviations
@@ -64,5 +85,7 @@ DATASETS: dict[str, Source] = {
     "cifar10": Source("10 classes, 32x32; downloaded", partial(load_cifar, "CIFAR10", *CIFAR10)),
     "cifar100": Source("100 classes, 32x32; downloaded", partial(load_cifar, "CIFAR100", *CIFAR100)),
     "tiny-imagenet": Source("200 classes, 64x64, from the official folder under --root", load_tiny_imagenet),
-    "folder": Source("folder:PATH, your own images in train/<class>/* and test/<class>/*", load_folder),
+    "folder": Source(
+        "folder:PATH, your own images in train/<class>/* and test/<class>/*, or in <class>/*", load_folder
+    ),
 }

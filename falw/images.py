@@ -29,6 +29,7 @@ class Dataset(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     val: float = 0.1  # share of each class that `long_tailed_split` holds out by default
+    files: tuple[str, ...] = ()  # of the training images, where each is one
 
     @property
     def num_classes(self) -> int:

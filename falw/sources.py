@@ -41,6 +41,7 @@ class LoadOptions(NamedTuple):
     seed: int
     cache: bool
     progress: bool
+    background: str
 
 
 LEAST = {"size": 2, "classes": 1, "per_class": 1, "seed": 0}
@@ -80,10 +81,11 @@ def pick(y: Tensor, n: int, options: LoadOptions) -> Tensor:
 
 def cache_folder() -> Path:
     """$FALW_CACHE, else falw in the user's cache folder."""
-    home = os.path.expanduser("~/.cache")
-    if home.startswith("~"):  # no home: writing will fail, and the warning says what to do
-        home = os.devnull
-    return Path(os.environ.get("FALW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or home, "falw"))
+    chosen = os.environ.get("FALW_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "falw")
+    folder = os.path.expanduser(chosen)
+    if folder.startswith("~"):  # no home: writing will fail, and the warning says what to do
+        folder = os.path.join(os.devnull, "falw")
+    return Path(folder)
 
 
 # Data sets that come as arrays

@@ -220,7 +220,7 @@ def test_hidden_files_are_no_images(folder):
 def count_decodes(monkeypatch):
     calls = []
     read = folders._read_image
-    monkeypatch.setattr(folders, "_read_image", lambda path, size: calls.append(path.name) or read(path, size))
+    monkeypatch.setattr(folders, "_read_image", lambda path, *how: calls.append(path.name) or read(path, *how))
     return calls
 
 
@@ -277,7 +277,7 @@ def test_an_unwritable_cache_is_one_warning(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FALW_CACHE", str(tmp_path / "file" / "below"))
     with pytest.warns(UserWarning, match="images are not cached: .*FALW_CACHE") as caught:
         assert len(load(folder).train.y) == 6
-    assert len(caught) == 1
+    assert sum("not cached" in str(warning.message) for warning in caught) == 1
 
 
 def test_cache_folder_follows_the_users(monkeypatch):
@@ -320,7 +320,7 @@ def move_up(folder):
 
 SPOILED = {
     "empty file": (lambda f: (f / "train/red/0.png").write_bytes(b""), "red/0.png' cannot be read .*repair or remove"),
-    "no image": (lambda f: (f / "train/red/notes.txt").write_text("x"), "notes.txt' cannot be read as an image"),
+    "no image": (lambda f: (f / "train/red/notes.jpg").write_text("x"), "notes.jpg' cannot be read as an image"),
     "cut short": (lambda f: cut_short(f / "test/red/0.png"), "test/red/0.png' cannot be read as an image"),
     "class without images": (lambda f: empty(f / "test/red"), "class 'red' has no test images in '.*'; add some"),
     "class only here": (lambda f: (f / "train/green").mkdir(), "train and test of '.*' differ in classes: green"),
@@ -340,13 +340,12 @@ SPOILED = {
         lambda f: (f / "train/red/a\nb.png").write_text("x"),
         r"a\\nb.png' cannot be read as an image",
     ),
-    "a folder in a class": (lambda f: (f / "train/red/more").mkdir(), "red/more' is not a file; move or remove it"),
-    "a file among classes": (lambda f: (f / "train/notes").write_text("x"), "train/notes' is not a class folder; move"),
+    "an image among classes": (lambda f: write(f / "train/a.png", (1, 1, 1)), "train/a.png' is not a class folder; mo"),
     "no class has images": (
         lambda f: [empty(f / p / c) for p in ("train", "test") for c in ("blue", "red")],
         "no train",
     ),
-    "no test": (lambda f: os.rename(f / "test", f / "held"), "no folder '.*test'; images lie in"),
+    "no train": (lambda f: os.rename(f / "train", f / "held"), "no folder '.*train'; images lie in"),
     "no classes": (move_up, "train' is empty; it should hold one folder of images a class"),
 }
 
@@ -370,7 +369,7 @@ STRANGE = {
         lambda path: path.symlink_to(path.name),
         "z.png' cannot be read .*symbolic links.*; repair or",
     ),
-    "a link to a folder": (lambda path: path.symlink_to(path.parent.parent), "z.png' is not a file; move or remove it"),
+    "a link in a circle": (lambda path: path.symlink_to(path.parent.parent), "z.png/red' is a link back to a folder"),
     "a pipe": (os.mkfifo, "z.png' is not a file; move or remove it"),  # reading it would wait for ever
 }
 
@@ -528,7 +527,7 @@ def test_a_list_cannot_name_what_lies_elsewhere(tiny, monkeypatch):
     secret = write(tiny.parent / "secret.png", (200, 0, 0), (8, 8))
     opened = []
     read = folders._read_image
-    monkeypatch.setattr(folders, "_read_image", lambda path, size: opened.append(path.resolve()) or read(path, size))
+    monkeypatch.setattr(folders, "_read_image", lambda path, *how: opened.append(path.resolve()) or read(path, *how))
     elsewhere = ("../../../secret.png", f"{tiny.parent}/secret.png", "./val_0.JPEG", "..", ".", "a\0b")
     entries = [(VAL, f"\n{name}\tn1\n") for name in ("", *elsewhere)] + [("wnids.txt", f"{n}\n") for n in elsewhere]
     for file, entry in entries:
