@@ -139,7 +139,11 @@ class Window:
         usual = self.pace.get((cell.setting.model, ORIGINAL), 1 / SLOWEST)
         kept = cell.parent in self.originals or self._weights(cell).exists()
         parts = {cell} if kept else {cell, original}
-        return MARGIN * n * sum(c.passes(n) * self.pace.get((c.setting.model, c.method), usual) for c in parts)
+        return (
+            MARGIN
+            * n
+            * sum(c.passes(n, c.setting.ratio) * self.pace.get((c.setting.model, c.method), usual) for c in parts)
+        )
 
     def train(self, cell: Cell, data: Dataset, split: Split) -> None:
         """Train a cell; its predictions go to the thread."""
@@ -152,7 +156,7 @@ class Window:
                 took = self.seconds_since(start)
             pred, failed = predict(model, data, split), ""
             n = len(data.train.y)
-            self.pace[cell.setting.model, cell.method] = took / (n * cell.passes(n))
+            self.pace[cell.setting.model, cell.method] = took / (n * cell.passes(n, cell.setting.ratio))
         except FloatingPointError as error:  # a result too, as in `lab.run`
             failed = str(error)
         self.scoring[cell.key] = self.thread.submit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,11 @@ ADOPT = """let `run` and `bench` use the values chosen: they go into the file th
 falw-tuned.json beside the folder of --out, and are read from there for every folder beside it"""
 
 
+def _path(text: str) -> Path:
+    """A path, its ~ expanded: a shell leaves that of --out=~/runs as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     main = Parser(prog="python -m falw", description="Machine unlearning with long-tailed forget sets.")
@@ -33,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
     run.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
     run.add_argument("--lr", type=float, help="learning rate of the unlearning methods")
+    run.add_argument("--coefficient", type=float, help="a method's own number, of those that have one")
+    run.add_argument("--forget", type=_path, metavar="FILE", help="images to forget: paths or indices, one a line")
+    run.add_argument("--forget-classes", metavar="NAMES", help="classes to forget, joined by commas")
 
     tune = commands.add_parser("tune", help="choose each method's learning rate by a fair search")
     tune.set_defaults(act=_tune)
@@ -42,14 +51,15 @@ def parser() -> argparse.ArgumentParser:
     for command in (run, tune):
         command.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
         command.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
-        command.add_argument("--ratio", type=float, default=0.3, help="share of the training images to forget")
-        command.add_argument("--gamma", type=float, default=0.5, help="exponent of the power law of the forget set")
-        command.add_argument("--cap", default="spill", help="what full classes cannot give: spill or water-filling")
+        command.add_argument("--ratio", type=float, help="share of the training images to forget (0.3)")
+        command.add_argument("--gamma", type=float, help="exponent of the power law of the forget set (0.5)")
+        command.add_argument("--cap", help="what full classes cannot give: spill (the default) or water-filling")
         command.add_argument("--split-mismatch", action="store_true", help="the Original saw another seed's split")
         command.add_argument("--methods", default="all", help="all, or names joined by commas")
         command.add_argument("--size", type=int, help="pixels: resize images to SIZE x SIZE")
         command.add_argument("--classes", type=int, help="keep the first CLASSES classes")
         command.add_argument("--per-class", type=int, help="keep PER_CLASS training images of each class")
+        command.add_argument("--background", help="seen through transparent parts of images: black or white")
 
     bench = commands.add_parser("bench", help="run a table or figure of the paper and print it beside the paper's")
     bench.set_defaults(act=_bench)
@@ -59,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="print the paper's tables and figures from a folder of records")
     report.set_defaults(act=_report)
-    report.add_argument("out", type=Path, metavar="FOLDER")
+    report.add_argument("out", type=_path, metavar="FOLDER")
     report.add_argument("--grid", help="one of them, even if records are missing; else all that are complete")
     scales = "quick (generated images; the default), local (files on disk) or full"
     bench.add_argument("--scale", default="quick", help=scales)
@@ -67,11 +77,11 @@ def parser() -> argparse.ArgumentParser:
 
     for command in (run, tune, bench):
         command.add_argument(
-            "--out", required=True, type=Path, help="folder of the records; what is there is not rerun"
+            "--out", required=True, type=_path, help="folder of the records; what is there is not rerun"
         )
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
         command.add_argument("--deterministic", action="store_true", help="a GPU: the same bits every time, slower")
-        command.add_argument("--root", type=Path, help="folder of the data sets on disk")
+        command.add_argument("--root", type=_path, help="folder of the data sets on disk")
         command.add_argument("--jobs", type=int, help="worker processes (a CPU: one a core; a GPU: 1)")
         command.add_argument("--engine", default="inprocess", help="inprocess, or ray for several machines")
         command.add_argument("--ray-address", metavar="HOST:PORT", help="a cluster that runs (else: this machine)")
@@ -79,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", help="print the table of a folder of records")
     table.set_defaults(act=_table)
-    table.add_argument("out", type=Path, metavar="FOLDER")
+    table.add_argument("out", type=_path, metavar="FOLDER")
     for command in (run, table):
         command.add_argument("--format", default="md", help="md, csv or json")
 
@@ -90,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     from falw.data import find_source
+    from falw.folders import draws_test_set
     from falw.lab import cells as lab_cells
     from falw.lab import run as runs
     from falw.lab.records import frame
@@ -98,12 +109,14 @@ def _run(args: argparse.Namespace) -> None:
     form = _format(args.format)
     seeds = _seeds(args.seeds)
     of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
-    if any(of_data) and args.per_class is None and not find_source(args.dataset).generated:
+    of_all = args.per_class is None and not find_source(args.dataset).generated
+    if any(of_data) and of_all and not draws_test_set(args.dataset, args.root):
         raise ValueError(
             f"data seed {args.data_seed} changes nothing: all images of '{args.dataset}' are taken; leave it out"
         )
-    settings = [lab_cells.Setting(seed=s, data_seed=d, **_setting(args)) for s, d in zip(seeds, of_data)]
-    given = {name: getattr(args, name) for name in ("epochs", "lr") if getattr(args, name) is not None}
+    asked = _asked(args)
+    settings = [lab_cells.Setting(seed=s, data_seed=d, **_setting(args), **asked) for s, d in zip(seeds, of_data)]
+    given = {name: getattr(args, name) for name in ("epochs", "lr", "coefficient") if getattr(args, name) is not None}
     records = runs.run(
         settings,
         args.methods,
@@ -130,9 +143,36 @@ def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
     return {**where, "engine": engine, "progress": True}
 
 
+def _asked(args: argparse.Namespace) -> dict:
+    """The images or classes that are to be forgotten, where somebody lists them; then no power law draws any."""
+    from falw.lab.requests import read_list
+
+    given = [name for name in ("forget", "forget_classes") if getattr(args, name) is not None]
+    for name in ("ratio", "gamma", "cap", *given[1:]) if given else ():
+        if getattr(args, name) is not None:
+            first, other = (f"--{option.replace('_', '-')}" for option in (given[0], name))
+            raise ValueError(f"{first} and {other} both say what to forget: give one of them")
+    if "forget" in given:
+        return {"forget": read_list(args.forget, args.dataset, args.root)}
+    if not given:
+        return {}
+    return {"forget_classes": dict.fromkeys(name.strip() for name in args.forget_classes.split(",") if name.strip())}
+
+
 def _setting(args: argparse.Namespace) -> dict:
-    names = ("dataset", "model", "ratio", "gamma", "size", "classes", "per_class", "cap", "split_mismatch")
-    return {name: getattr(args, name) for name in names}
+    names = (
+        "dataset",
+        "model",
+        "ratio",
+        "gamma",
+        "size",
+        "classes",
+        "per_class",
+        "cap",
+        "split_mismatch",
+        "background",
+    )
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
 def _tune(args: argparse.Namespace) -> None:
@@ -148,8 +188,6 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    import os
-
     from falw.lab import grids
     from falw.lab import run as runs
     from falw.lab.engines import find_device

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from falw.checks import check_data
-from falw.folders import folder_of, has_test_set, load_folder, load_tiny_imagenet
+from falw.folders import load_folder, load_tiny_imagenet
 from falw.images import Dataset
 from falw.sources import LEAST, LoadOptions, Source, load_cifar, load_digits, load_textures
 
@@ -66,12 +66,6 @@ def find_source(name: str) -> Source:
         known = ", ".join("folder:PATH" if row == "folder" else row for row in DATASETS)
         raise ValueError(f"unknown data set '{name}'; choose one of: {known}")
     return DATASETS[kind]
-
-
-def draws(dataset: str, root: Path | None = None) -> bool:
-    """Whether the seed of a data set decides what all its images are, or which of them are the test set."""
-    kind, _, path = dataset.partition(":")
-    return find_source(dataset).generated or (kind == "folder" and not has_test_set(folder_of(path, root)))
 
 
 # The published means and deviations

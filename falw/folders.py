@@ -66,9 +66,29 @@ def folder_of(path: str, root: Path | None) -> Path:
     return (root or Path()) / os.path.expanduser(path)
 
 
-def has_test_set(base: Path) -> bool:
-    """Whether a folder of class folders says what to test on."""
-    return _parts(base, [])[1] is not None
+def files_state(dataset: str, root: Path | None) -> int:
+    """A number that changes when a file of folder:PATH does, while this process lives; 0 for any other data set."""
+    kind, _, path = dataset.partition(":")
+    return _state(folder_of(path, root)) if kind == "folder" else 0
+
+
+def _state(base: Path) -> int:
+    files, known = [], set[str]()
+    for folder, inner, names in os.walk(base, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in inner}
+        inner[:] = sorted(name for name in inner if real[name] not in known)  # links may lead in a circle
+        known |= {real[name] for name in inner}
+        for name in sorted(names):
+            with contextlib.suppress(OSError):  # what cannot be read is for the loader to name
+                s = os.stat(os.path.join(folder, name))
+                files.append((folder, name, s.st_size, s.st_mtime_ns, s.st_ctime_ns))
+    return hash(tuple(files))
+
+
+def draws_test_set(dataset: str, root: Path | None) -> bool:
+    """Whether folder:PATH does not say what to test on, so that the seed of the data decides."""
+    kind, _, path = dataset.partition(":")
+    return kind == "folder" and _parts(folder_of(path, root), [])[1] is None
 
 
 def _parts(base: Path, aside: list[str]) -> tuple[str, str | None]:

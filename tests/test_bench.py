@@ -90,6 +90,9 @@ OTHER_SETTING = {
     "per_class": 14,
     "data_seed": 1,
     "split_mismatch": True,
+    "background": "white",
+    "forget": (3, 1),
+    "forget_classes": ("A1",),  # as `forget` is, in its place
 }
 OTHER_CONFIG = {
     "epochs": 2,
@@ -144,7 +147,7 @@ def test_a_whole_number_and_the_same_float_are_one_cell():
 
 
 def test_the_original_is_shared_over_what_is_forgotten_and_how():
-    shared = {"ratio", "gamma", "cap"}
+    shared = {"ratio", "gamma", "cap", "forget_classes"}
     assert {name for name, cell in SETTINGS.items() if cell.parent == CELL.parent} == shared
     assert all(cell.parent == CELL.parent for cell in [*CONFIGS.values(), replace(CELL, method="ft")])
     other = [SETTINGS[name] for name in SETTINGS if name not in shared] + list(TRAININGS.values())
@@ -266,7 +269,7 @@ def test_a_record_is_the_file_of_its_key(finished):
 def test_a_record_carries_its_conditions(finished):
     cells = cells_of(SETTING, ["ft", "rl"], 1, epochs=1)
     for r, cell in zip(finished[1], cells, strict=True):
-        assert (r["method"], r["setting"]) == (cell.method, asdict(SETTING))
+        assert (r["method"], r["setting"]) == (cell.method, SETTING.description)
         assert r["config"] == json.loads(json.dumps(asdict(cell.config)))
         assert r["recipe"] == json.loads(json.dumps(asdict(replace(RECIPES["tiny"], epochs=1))))
         assert r["versions"].keys() == {"falw", "torch", "python"} and r["versions"]["torch"] == torch.__version__

@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, tm
     draw, kills, stopped_at = random.Random(0), 0, set()
     folder = tmp_path / "0"
     while kills < 15:
-        process = started(kill_at, draw.randrange(calls // 50, calls // 4), CELLS, folder)
+        process = started(kill_at, draw.randrange(calls // 50, calls // 3), CELLS, folder)
         process.join()
         if process.exitcode == -signal.SIGKILL:
             kills += 1
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_other_code_version_or_device_is_not_used(tmp_path, monk
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
 
     def of(place="cpu"):
-        with runs._checkpoint(path, torch.device(place)) as checkpoint:
+        with runs._checkpoint(path, torch.device(place), {}) as checkpoint:
             return checkpoint.of
 
     names = [of(), of("cuda")]

@@ -1,5 +1,6 @@
 """Folders as people have them: nothing of them is misread, mixed up or left out without a word."""
 
+import json
 import os
 import shutil
 import struct
@@ -14,8 +15,16 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from falw import folders
+from falw.__main__ import main
 from falw.data import load_dataset
 from falw.folders import copies
+from falw.lab import run as runs
+from falw.lab.cells import Cell, Setting, cells_of
+from falw.lab.records import frame, identity_of, read_records
+from falw.lab.requests import read_list
+from falw.lab.run import load_setting, run
+from falw.lab.tables import FORMATS, group_gaps, table
+from falw.train import Config
 
 
 @pytest.fixture(autouse=True)
@@ -371,3 +380,282 @@ def test_an_option_of_decoding_reaches_every_thread(pets, monkeypatch):
     )
     load(pets, background="white")
     assert set(seen) == {"white"}
+
+
+# Records of images that have changed
+
+SHORT = {"original_epochs": 1, "device": "cpu", "jobs": 1}
+
+
+def test_a_record_and_the_original_say_of_which_images_they_are(pets, tmp_path):
+    (original, *rest) = run(Setting(pets), [], tmp_path / "out", **SHORT)
+    made_of = original["data"]
+    assert all(record["data"] == made_of for record in rest)
+    assert (made_of["classes"], made_of["training images"], made_of["shape of an image"]) == (2, 10, [3, 4, 4])
+    (path,) = (tmp_path / "out").glob("original-*.pt")
+    assert runs.load_tensors(path)["data"] == made_of
+
+
+def repaint(pets):
+    picture(pets / "train/dog/4.png", 4321)
+
+
+def repaint_a_test_image(pets):
+    picture(pets / "test/dog/4.png", 4321)
+
+
+def swap_labels(pets):
+    os.rename(pets / "train/dog/4.png", pets / "moved.png")
+    os.rename(pets / "train/cat/4.png", pets / "train/dog/4.png")
+    os.rename(pets / "moved.png", pets / "train/cat/4.png")
+
+
+def add_a_class(pets):
+    fill(pets, "train/eel", "test/eel", start=7000)
+
+
+def take_one_away(pets):
+    (pets / "train/cat/2.png").unlink()
+
+
+CHANGES = {
+    repaint: r"\(pixels of training images\)",
+    repaint_a_test_image: r"\(pixels of test images\)",
+    swap_labels: r"\(pixels of training images\)",
+    add_a_class: "classes 2, now 3; training images 10, now 15; test images 10, now 15",
+    take_one_away: "training images 10, now 9",
+}
+
+
+@pytest.mark.fault("the images or classes of a data set change after records were stored", "one line says what changed")
+@pytest.mark.parametrize(("change", "kept"), [*((c, "records") for c in CHANGES), (repaint, "Original")])
+def test_nothing_of_changed_images_is_mixed_with_what_is_stored(pets, tmp_path, change, kept):
+    out = tmp_path / "out"
+    run(Setting(pets), [], out, **SHORT)
+    if kept == "Original":
+        for path in (*out.glob("*.json"), *out.glob("*.npz")):
+            path.unlink()
+    change(pets)
+    before = sorted(out.iterdir())
+    for setting in (Setting(pets), Setting(pets, gamma=1.0)):
+        with pytest.raises(ValueError, match=f"^folder:.*pets has changed since .*{CHANGES[change]}.*another --out"):
+            run(setting, "ft", out, **SHORT, epochs=1)
+    assert sorted(out.iterdir()) == before
+    assert len(run(Setting(pets), [], tmp_path / "other", **SHORT)) == 3
+
+
+@pytest.mark.fault("images change after seed 0 was run, and seed 1 is run", "refused: a table would average over both")
+def test_seeds_of_different_images_do_not_share_a_folder(pets, tmp_path):
+    run(Setting(pets), [], tmp_path / "out", **SHORT)
+    repaint(pets)
+    with pytest.raises(ValueError, match="has changed since records were stored"):
+        run(Setting(pets, seed=1), [], tmp_path / "out", **SHORT)
+    run(Setting(pets, seed=1), [], tmp_path / "other", **SHORT)
+    for path in (tmp_path / "other").glob("*.json"):
+        shutil.copy(path, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"\(pixels of training images\); give another --out"):
+        read_records(tmp_path / "out")
+
+
+def test_images_that_change_within_a_process_are_loaded_again(pets):
+    before = load_setting(Setting(pets))[0]
+    assert load_setting(Setting(pets))[0] is before
+    repaint(pets)
+    assert not torch.equal(load_setting(Setting(pets))[0].train.x, before.train.x)
+
+
+def test_a_checkpoint_of_other_images_is_not_used(pets, tmp_path):
+    def of():
+        with runs._checkpoint(tmp_path / "x.json", torch.device("cpu"), identity_of(load(pets))) as checkpoint:
+            return checkpoint.of
+
+    before = of()
+    assert of() == before
+    repaint(pets)
+    assert of() != before
+
+
+def test_records_without_a_digest_are_read_and_said_to_be(pets, tmp_path):
+    run(Setting(pets), [], tmp_path, **SHORT)
+    for path in tmp_path.glob("*.json"):
+        record = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("data", "checksum")}
+        path.write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="3 of 3 records that were in .* do not say of which images they are"):
+        records = run(Setting(pets), [], tmp_path, **SHORT)
+    assert [record["data"] for record in records] == [None] * 3 and len(table(frame(records))) == 3
+
+
+# Images or classes that somebody asks to have forgotten
+
+
+def test_keys_of_stored_records_are_what_they_were():
+    """Fields that came later are no part of a key unless they are set."""
+    paths = sorted((Path(__file__).parents[1] / "results").rglob("*.json"))
+    stored = [record for path in paths if "key" in (record := json.loads(path.read_text()))][::25]
+    for record in stored:
+        cell = Cell(
+            Setting(**record["setting"]), record["method"], Config(**record["config"]), Config(**record["recipe"])
+        )
+        assert cell.key == record["key"] and cell.setting.description == record["setting"]
+    assert len(stored) > 20
+
+
+LISTS = {
+    "indices": "1\n7\n",
+    "files": "train/cat/1.png\ntrain/dog/2.png",
+    "files without the part": "cat/1.png\r\ndog/2.png\r\n",
+    "in another order, with empty lines and a mark": "\ufeffdog/2.png\n\n  ./train/cat/1.png  \n",
+    "files from where we are": "pets/train/cat/1.png\npets/train/dog/2.png\n",
+    "files of both kinds": "1\ntrain/dog/2.png\n",
+}
+
+
+@pytest.mark.parametrize("kind", [*LISTS, "whole paths"])
+def test_a_list_of_images_is_the_forget_set(pets, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "list.txt"
+    path.write_text(LISTS.get(kind, f"{pets}/train/cat/1.png\n{pets}/train/dog/2.png\n"), encoding="utf-8")
+    split = load_setting(Setting(pets, forget=read_list(path, f"folder:{pets}"), val=0.2))[1]
+    assert split.forget.tolist() == [1, 7] and split.forget_counts.tolist() == [1, 1]
+    assert len(split.val) == 2 and len(split.retain) == 6
+
+
+@pytest.mark.fault(
+    "a list of images to forget that is none, or names what is not there", "one line, and nothing is run"
+)
+def test_what_is_no_list_of_images_is_refused(pets, tmp_path):
+    path = tmp_path / "list.txt"
+    for text, words in (
+        ("", "list.txt' names no images"),
+        ("\n\n", "list.txt' names no images"),
+        ("train/cat/99.png", "'train/cat/99.png' is none of the 10 training images .*called like 'train/cat/0.png'"),
+        ("test/cat/1.png", "'test/cat/1.png' is none of the 10 training images .is it a test image"),
+        ("10", r"indices \[10\] of forget are outside 0..9"),
+        ("-1", r"indices \[-1\] of forget are outside 0..9"),
+        ("1\ncat/1.png", r"indices \[1\] of forget occur twice"),
+        (b"\xff\xfe\0", "list.txt' is no text"),
+    ):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ValueError, match=words):
+            load_setting(Setting(pets, forget=read_list(path, f"folder:{pets}")))
+    for name, words in (("none.txt", "no file '.*none.txt'"), (".", "is no text")):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            read_list(tmp_path / name, "textures")
+
+
+def test_one_request_is_one_cell_in_whatever_order_it_comes():
+    one, other = (Setting(forget=forget) for forget in ([3, 1, "b/x", "a"], (torch.tensor(1), Path("a"), "b/x", 3)))
+    assert one == other and one.forget == (1, 3, "a", "b/x")
+    assert Setting(forget_classes="B1").forget_classes == ("B1",)
+    assert Setting(forget_classes=[unicodedata.normalize("NFD", "Bär")]).forget_classes == ("Bär",)
+
+
+def test_the_original_is_shared_by_requests_for_classes_and_not_by_lists():
+    plain, classes, listed = (
+        cells_of(Setting(**asked), [])[0] for asked in ({}, {"forget_classes": "B1"}, {"forget": [1]})
+    )
+    assert plain.parent == classes.parent != listed.parent
+
+
+def test_a_class_is_forgotten_but_for_the_images_that_were_held_out():
+    small = {"classes": 3, "per_class": 20, "size": 8}
+    data, split = load_setting(Setting(forget_classes=("A2", "A3"), **small))
+    drawn = load_setting(Setting(**small))[1]
+    assert torch.equal(split.val, drawn.val) and split.forget_counts.tolist() == [0, 16, 16]
+    assert data.train.y[split.retain].unique().tolist() == [0]
+
+
+@pytest.mark.fault("two ways to say what to forget", "refused in one line")
+def test_a_request_is_said_in_one_way():
+    for asked, words in (
+        ({"forget": [1], "forget_classes": ["A1"]}, "two requests"),
+        ({"forget": [1], "ratio": 0.2}, "ratio 0.2 changes nothing: the images to forget are listed"),
+        ({"forget_classes": ["A1"], "gamma": 1.0}, "gamma 1.0 changes nothing: the classes to forget are listed"),
+        ({"forget": []}, "forget lists nothing"),
+        ({"forget_classes": ()}, "forget_classes lists nothing"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Setting(**asked)
+    with pytest.raises(ValueError, match="unknown class 'A9' of textures; choose from: A1, A2"):
+        load_setting(Setting(forget_classes=["A9"]))
+
+
+def command(capsys, *args):
+    status = main([*map(str, args)])
+    out, err = capsys.readouterr()
+    return status, out, [line for line in (part.rsplit("\r", 1)[-1].strip() for part in err.split("\n")) if line]
+
+
+def test_requests_go_from_the_command_line_to_the_table(pets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "list.txt").write_text("1\n7\n")
+    how = ["--device", "cpu", "--jobs", 1, "--original-epochs", 1, "--methods", "ft", "--epochs", 1, "--out=~/out"]
+    base = ["run", "--dataset", "folder:pets", "--root=~", *how]
+    tables = [command(capsys, *base, *asked)[:2] for asked in (["--forget=~/list.txt"], ["--forget-classes", "dog"])]
+    assert [status for status, _ in tables] == [0, 0] and all("| ft |" in text for _, text in tables)
+    assert "tiny, forget 2 listed images (" in tables[0][1] and "tiny, forget classes dog, " in tables[1][1]
+    assert "ratio" not in tables[0][1] and not Path("~").exists()
+    records = read_records("~/out")
+    assert len(records) == 8 and {tuple(r["forget_counts"]) for r in records} == {(1, 1), (0, 5)}
+    for form in FORMATS.values():
+        assert form(table(frame(records)))
+    assert group_gaps(frame(records)).empty
+    assert command(capsys, "table", "~/out")[0] == 0
+
+
+def test_what_the_command_line_cannot_do_is_one_line(pets, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("1\n")
+    base = ["run", "--device", "cpu", "--jobs", 1, "--methods", "ft", "--out", tmp_path / "out"]
+    asked = ["--forget", tmp_path / "list.txt"]
+    for options, words in (
+        ([*asked, "--ratio", 0.3], "--forget and --ratio both say what to forget: give one of them"),
+        ([*asked, "--gamma", 0.5], "--forget and --gamma both"),
+        ([*asked, "--forget-classes", "A1"], "--forget and --forget-classes both"),
+        (["--forget-classes", ","], "forget_classes lists nothing"),
+        (["--forget-classes", "A1,nosuch"], "unknown class 'nosuch'"),
+        (["--forget", tmp_path / "nosuch"], "no file"),
+        (["--coefficient", 2], "coefficient 2.0 changes nothing of ft"),
+        (["--background", "white"], "background 'white' changes nothing of textures"),
+        (["--dataset", f"folder:{pets}", "--background", "grey"], "unknown background 'grey'"),
+        (["--dataset", f"folder:{pets}", "--data-seed", 1], "data seed 1 changes nothing"),
+    ):
+        status, out, lines = command(capsys, *base, *options)
+        assert (status, out, len(lines)) == (2, "", 1) and words in lines[0], lines
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_coefficient_reaches_the_methods_that_have_one(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(runs, "run_cells", lambda cells, *args, **how: ran.extend(cells) or [])
+    command(capsys, "run", "--methods", "l1-sparse,ft", "--coefficient", 0.25, "--out", tmp_path)
+    assert [cell.config.coefficient for cell in ran[3:]] == [0.25, 0.25]
+
+
+def test_a_data_seed_draws_the_test_set_of_a_folder_without_one(tmp_path, monkeypatch, capsys):
+    base, ran = fill(tmp_path / "pets", "cat", "dog"), []
+    monkeypatch.setattr(runs, "run_cells", lambda cells, *args, **how: ran.extend(cells) or [])
+    assert command(capsys, "run", "--dataset", f"folder:{base}", "--data-seed", 3, "--methods", "ft", "--out", tmp_path)
+    assert ran[0].setting.data_seed == 3
+
+
+@pytest.mark.fault("a copy of a forgotten image is retained", "a warning that names both files")
+def test_a_copy_of_a_forgotten_image_among_the_retained_is_named(pets):
+    shutil.copy(pets / "train/cat/1.png", pets / "train/dog/3.png")
+    with pytest.warns(
+        UserWarning, match="1 of 2 images to forget stay .* as copies .train/cat/1.png is train/dog/3.png"
+    ):
+        load_setting(Setting(pets, forget=[1, 2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_setting(Setting(pets, forget=[1, 8]))  # both
+
+
+def test_what_is_odd_about_a_folder_is_said_once_in_a_run(pets, tmp_path, capsys):
+    (pets / "train/cat/README").write_text("cats")
+    for name in ("cat/c.png", "dog/c.png"):  # one of them may be held out
+        shutil.copy(pets / "train/cat/1.png", pets / "train" / name)
+    (tmp_path / "list.txt").write_text("cat/1.png")
+    args = ["--original-epochs", 1, "--device", "cpu", "--jobs", 1, "--methods", "ft", "--epochs", 1]
+    args += ["--forget", tmp_path / "list.txt", "--out", tmp_path / "out"]
+    lines = command(capsys, "run", "--dataset", f"folder:{pets}", *args)[2]
+    assert [sum(word in line for line in lines) for word in ("left alone", "as copies")] == [1, 1]

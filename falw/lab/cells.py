@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from falw.data import name_of
 from falw.lab.fingerprint import fingerprint, is_shipped
 from falw.methods import ALIASES, METHODS, Method, find_method
 from falw.models import MODELS
@@ -25,16 +27,24 @@ MOST_SEED = 2**32 - 1
 FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap to the first is the noise floor
 
 
+POWER_LAW = ("ratio", "gamma", "cap")  # what draws a forget set that nobody lists
+LATER = ("background", "forget", "forget_classes")  # fields from after the first records were stored
+
+
 @dataclass(frozen=True)
 class Setting:
     """What is forgotten, from what, by which network. None takes the data set's own value.
+
+    forget: the images to forget, as file names relative to the folder of the data set or as indices into the training
+    images; forget_classes: names of classes to forget, all but their validation images. Either takes the place of the
+    power law, so ratio, gamma and cap are left alone. background: see `load_dataset`; None is black.
 
     split_mismatch: the Original was trained on the D_f and D_r of another seed's split, so that part of what is to be
     forgotten was never seen. The CIFAR loaders of the public code that the paper builds on do so, that of Tiny-ImageNet
     holds nothing out and cannot; here it is an option for any data set.
     """
 
-    dataset: str = "textures"
+    dataset: str = "textures"  # or a Path, of a folder
     model: str = "tiny"
     ratio: float = 0.3
     gamma: float = 0.5
@@ -46,11 +56,52 @@ class Setting:
     per_class: int | None = None
     data_seed: int = 0
     split_mismatch: bool = False
+    background: str | None = None
+    forget: tuple[int | str, ...] | None = None
+    forget_classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", name_of(self.dataset))
+        for name in ("forget", "forget_classes"):
+            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        self._check_one_request()
         for name in ("seed", "data_seed"):
             whole_number(name.replace("_", " "), getattr(self, name), 0, MOST_SEED)
         as_floats(self, "ratio", "gamma", "val")
+
+    def _check_one_request(self) -> None:
+        if self.forget is not None and self.forget_classes is not None:
+            raise ValueError("forget and forget_classes are two requests: give one of them")
+        for name in POWER_LAW if self.asked else ():
+            value = getattr(self, name)
+            if value != getattr(Setting, name):
+                what = "images" if self.forget is not None else "classes"
+                raise ValueError(f"{name} {value} changes nothing: the {what} to forget are listed; leave it out")
+
+    @property
+    def asked(self) -> bool:
+        """Whether images or classes are named, and no power law draws the forget set."""
+        return self.forget is not None or self.forget_classes is not None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The fields that say something, as keys and records have them: those that came later only where they are set.
+
+        The key of a cell from before there was a field is then still its key.
+        """
+        silent = {name for name in LATER if getattr(self, name) is None} | set(POWER_LAW if self.asked else ())
+        return {name: value for name, value in asdict(self).items() if name not in silent}
+
+
+def _listed(name: str, given: Any) -> tuple[int | str, ...] | None:
+    """What somebody lists, once each is written in one way and in one order: the same request is the same cell."""
+    if given is None:
+        return None
+    entries = [given] if isinstance(given, str | Path) else list(given)
+    plain = [unicodedata.normalize("NFC", str(e)) if isinstance(e, str | Path) else int(e) for e in entries]
+    if not plain:
+        raise ValueError(f"{name} lists nothing: name what to forget, or leave it out")
+    return tuple(sorted(plain, key=lambda entry: (isinstance(entry, str), entry)))
 
 
 # How each network is trained (Original and Retrain alike) and unlearned. The large networks follow Appendix C.1; the
@@ -87,7 +138,7 @@ def tuned_file(out: str | Path | None) -> Path | None:
     """
     given = os.environ.get("FALW_TUNED")
     if given is not None:
-        return Path(given) if given else None
+        return Path(os.path.expanduser(given)) if given else None
     return None if out is None else Path(out).resolve().with_name(USERS_TUNED)
 
 
@@ -137,8 +188,8 @@ class Cell:
     @property
     def description(self) -> dict[str, Any]:
         """What the key is a hash of and the record repeats; a row of the package goes by its name."""
-        described = asdict(replace(self, row=None))
-        del described["row"], described["row_digest"]
+        runs = {"method": self.method, "config": asdict(self.config), "recipe": asdict(self.recipe)}
+        described = {"setting": self.setting.description, **runs}
         return {**described, "row": self.row_digest} if self.row else described
 
     @property
@@ -148,16 +199,22 @@ class Cell:
 
     @property
     def parent(self) -> str:
-        """The key of the Original, which does not depend on what will be forgotten of what it learnt."""
-        setting = {k: v for k, v in asdict(self.setting).items() if k not in ("ratio", "gamma", "cap")}
+        """The key of the Original, which does not depend on what will be forgotten of what it learnt.
+
+        It depends on a list of images, as none of these is held out.
+        """
+        shared = (*POWER_LAW, "forget_classes")
+        setting = {k: v for k, v in self.setting.description.items() if k not in shared}
         return digest({"setting": setting, "recipe": asdict(self.recipe)})
 
     def find_row(self) -> Method:
         """The row that runs; raises ValueError for the Original, which has none."""
         return self.row or find_method(self.method)
 
-    def passes(self, n: int) -> float:
+    def passes(self, n: int, forgotten: float) -> float:
         """Training passes over all n training images that the cell takes, about, for estimates and for its place.
+
+        forgotten: the share of them that is forgotten.
 
         A method on one part counts as its share; of FaLW's statistics, taken before every step on about a tenth of the
         images, an image counts a third.
@@ -165,7 +222,7 @@ class Cell:
         if self.method == ORIGINAL:
             return float(self.config.epochs)
         row = self.find_row()
-        share = {"retain": 1 - self.setting.ratio, "forget": self.setting.ratio}.get(row.batches, 1.0)
+        share = {"retain": 1 - forgotten, "forget": forgotten}.get(row.batches, 1.0)
         weighted = row.weight is not None and row.batches != "alternate"
         return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
 

@@ -249,7 +249,7 @@ def estimate(todo: Sequence[Cell], device: torch.device) -> dict[str, float]:
         if place not in rates:
             rates[place] = _seconds_an_image(*place, device)
         n = SIZES[cell.setting.dataset][0]
-        own = n * cell.passes(n)
+        own = n * cell.passes(n, cell.setting.ratio)
         images, seconds = images + own, seconds + own * rates[place]
     return {"cells": len(todo), "images": images, "seconds": seconds}
 

@@ -21,6 +21,8 @@ import torch
 
 import falw
 from falw.files import quarantine
+from falw.folders import image_digests
+from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, digest
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores
@@ -47,6 +49,7 @@ class Record(TypedDict, total=False):
     forget_probabilities: dict[str, dict[str, Any]]  # see `metrics.distributions`
     forget_counts: list[int]  # (C,)
     sizes: dict[str, int]
+    data: dict[str, Any] | None  # see `identity_of`; older records have none
     seconds: float
     device: str
     deterministic: bool
@@ -67,10 +70,58 @@ def conditions(device: torch.device) -> dict[str, Any]:
     return {"device": f"{device.type}: {name}", "deterministic": same, **made}
 
 
+def identity_of(data: Dataset) -> dict[str, Any]:
+    """What the images and labels of a data set are: how many, how large, and digests of them."""
+    parts = {"training": data.train, "test": data.test}
+    return {
+        "classes": data.num_classes,
+        "shape of an image": list(data.train.x.shape[1:]),
+        **{f"{name} images": len(images.y) for name, images in parts.items()},
+        **{f"pixels of {name} images": _hash(*image_digests(images.x)) for name, images in parts.items()},
+        **{f"labels of {name} images": _hash(images.y.cpu().numpy().tobytes()) for name, images in parts.items()},
+    }
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """In what the images of two data sets differ, by their identities, in words; "" if in nothing."""
+    changed = [name for name in new if old.get(name) != new[name]]
+    said = [f"{name} {old.get(name)}, now {new[name]}" for name in changed if not isinstance(new[name], str)]
+    return "; ".join(said) or ", ".join(changed)
+
+
+OF_DATA = ("dataset", "size", "classes", "per_class", "data_seed", "background")
+
+
+def check_same_data(records: Iterable[Record], out: Path | str) -> None:
+    """Raise OtherImages if records of one data set were made of different images: they must not be compared.
+
+    Records from before images had an identity have none, and are taken as they are.
+    """
+    known: dict[tuple, dict[str, Any]] = {}
+    for record in records:
+        if made_of := record.get("data"):
+            data_set = tuple(record["setting"].get(name) for name in OF_DATA)
+            changed = difference(known.setdefault(data_set, made_of), made_of)
+            if changed:
+                when = f"since records were stored in '{out}'"
+                raise OtherImages(f"{data_set[0]} has changed {when} ({changed}); {OTHER}")
+
+
+OTHER = "give another --out, or remove what is there"
+
+
+class OtherImages(ValueError):
+    """What is stored was made of other images than those that are there now."""
+
+
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
     *["split", "architectures", "modules", "models", "weights", "metrics", "images", "checks", "data", "sources"],
-    *["folders", "train", "parts", "influence", "methods", "audit", "lab.cells", "lab.run"],
+    *["folders", "train", "parts", "influence", "methods", "audit", "lab.cells", "lab.requests", "lab.run"],
 )
 
 
@@ -165,17 +216,28 @@ def read_record(path: Path, cell: Cell | None = None) -> Record | None:
     except (ValueError, KeyError, TypeError) as error:
         quarantine(path, str(error))
         return None
+    record.setdefault("data", None)  # of older records it cannot be told
     return record
 
 
 def read_records(out: str | Path) -> list[Record]:
-    """Every record in a folder, other files left alone; raises FileNotFoundError where there is none."""
-    names = sorted(os.listdir(out)) if Path(out).is_dir() else []  # unlike glob, it says so if it may not look
-    read = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
-    stored = [record for record in read if record is not None]
+    """Every record in a folder, other files left alone; raises FileNotFoundError where there is none.
+
+    Raises OtherImages if some were made after the images of a data set had changed.
+    """
+    stored = stored_records(out)
     if not stored:
         raise FileNotFoundError(f"no records in '{out}'; make some: python -m falw run --out {out}")
+    check_same_data(stored, out)
     return stored
+
+
+def stored_records(out: str | Path) -> list[Record]:
+    """Every record in a folder, other files left alone; none where there is no folder."""
+    out = os.path.expanduser(out)
+    names = sorted(os.listdir(out)) if Path(out).is_dir() else []  # unlike glob, it says so if it may not look
+    read = (read_record(Path(out, name)) for name in names if re.fullmatch("[0-9a-f]{16}[.]json", name))
+    return [record for record in read if record is not None]
 
 
 # Records as rows of a DataFrame
@@ -196,19 +258,22 @@ def records(out: str | Path) -> DataFrame:
 def frame(records: Iterable[Record]) -> DataFrame:
     """Records as a DataFrame, one row a cell in their order, to be asked by `query`, `groupby` and `merge`.
 
-    Columns: the fields of `Setting` and of `Config` (its seed aside), original_epochs and row; method, a second Retrain
-    being the "noise floor", and label, which tells apart configurations of one method on one setting; fa, ra, ta, mia
-    and the attacks of `audit` as mia_confidence, ...; of forgotten images, by group of classes ("all", "head", "mid",
-    "tail"), fa_head, the mean probability p_head and its histogram counts_head; key, seconds, device, code, commit and
-    failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa, d_p_head, ... is signed,
-    above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
+    Columns: the fields of `Setting` (lists as texts) and of `Config` (its seed aside), original_epochs and row; method,
+    a second Retrain being the "noise floor", and label, which tells apart configurations of one method on one setting;
+    fa, ra, ta, mia and the attacks of `audit` as mia_confidence, ...; of forgotten images, by group of classes ("all",
+    "head", "mid", "tail"), fa_head, the mean probability p_head and its histogram counts_head; key, seconds, device,
+    code, commit and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa,
+    d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
     Raises ValueError if a setting and seed has several Retrains.
     """
     import pandas as pd
 
     columns = dict.fromkeys([*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS)])
     rows = pd.DataFrame([{**columns, **_row(record)} for record in records]).drop_duplicates("key", ignore_index=True)
-    kinds = {**dict.fromkeys(["size", "classes", "per_class"], "Int64"), **dict.fromkeys(["val", *COMPARED], float)}
+    kinds = {
+        **dict.fromkeys(["size", "classes", "per_class"], "Int64"),
+        **dict.fromkeys(["ratio", "gamma", "val", *COMPARED], float),
+    }
     return _beside_retrain(rows.astype(kinds).assign(label=_labels(rows)))
 
 
@@ -219,11 +284,21 @@ def _row(record: Record) -> dict[str, Any]:
         **{k: record.get(k) for k in ("key", "seconds", "device", "code", "commit", "failed", "row")},
         **{"method": FLOOR if second else record["method"], "original_epochs": record["recipe"]["epochs"]},
         **config,
-        **record["setting"],
+        **_in_words(record["setting"]),
         **(record["scores"] or {}),
         **{f"mia_{attack}": value for attack, value in (record.get("audit") or {}).items()},
         **(_of_groups(record, record["scores"]) if record["scores"] else {}),
     }
+
+
+def _in_words(setting: dict[str, Any]) -> dict[str, Any]:
+    """A setting whose lists of what to forget are texts, which may be grouped by."""
+    words = dict(setting)
+    if listed := setting.get("forget"):
+        words["forget"] = f"{len(listed)} listed images ({digest(listed)[:6]})"
+    if classes := setting.get("forget_classes"):
+        words["forget_classes"] = " and ".join(classes)
+    return words
 
 
 def _of_groups(record: Record, scores: dict[str, float]) -> dict[str, Any]:

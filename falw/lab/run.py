@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,13 +22,28 @@ from filelock import Timeout
 from torch import nn
 
 from falw.audit import audit
-from falw.data import load_dataset
+from falw.data import find_source, load_dataset
 from falw.files import Checkpoint, load_tensors, lock, remove_leftovers, save_tensors, write_atomic
+from falw.folders import files_state, image_digests
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, Cell, Methods, Setting, cells_of, check_changes, digest, find_rows
 from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
-from falw.lab.records import Record, arrays_of, code, conditions, is_ours, read_record
+from falw.lab.records import (
+    OTHER,
+    OtherImages,
+    Record,
+    arrays_of,
+    check_same_data,
+    code,
+    conditions,
+    difference,
+    identity_of,
+    is_ours,
+    read_record,
+    stored_records,
+)
+from falw.lab.requests import split_asked
 from falw.methods import unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import create
@@ -48,13 +64,21 @@ def check_network_fits(model: str, data: Dataset) -> None:
         raise ValueError(f"images of {w}x{h} pixels are too small for {model}: give a larger size") from None
 
 
-def _dataset(setting: Setting, root: Path | None, device: torch.device, progress: bool) -> Dataset:
-    options = {"size": setting.size, "classes": setting.classes, "per_class": setting.per_class}
-    key = (setting.dataset, root, device, setting.data_seed, *options.values())
+def _dataset(setting: Setting, root: Path | None, device: torch.device, progress: bool, said: bool) -> Dataset:
+    options: dict[str, Any] = {"size": setting.size, "classes": setting.classes, "per_class": setting.per_class}
+    if setting.background is not None:
+        if not find_source(setting.dataset).under_root:
+            raise ValueError(f"background '{setting.background}' changes nothing of {setting.dataset}: leave it out")
+        options["background"] = setting.background
+    key = (setting.dataset, root, device, setting.data_seed, *options.items(), files_state(setting.dataset, root))
     if key not in _LOADED:
         while len(_LOADED) >= 2:
             _LOADED.pop(next(iter(_LOADED)))
-        _LOADED[key] = load_dataset(setting.dataset, root, device, seed=setting.data_seed, progress=progress, **options)
+        with warnings.catch_warnings() if said else contextlib.nullcontext():
+            if said:
+                warnings.simplefilter("ignore")
+            seed = setting.data_seed
+            _LOADED[key] = load_dataset(setting.dataset, root, device, seed=seed, progress=progress, **options)
     return _LOADED[key]
 
 
@@ -62,15 +86,38 @@ _LOADED: dict[tuple, Dataset] = {}  # the last two data sets of this process
 
 
 def load_setting(
-    setting: Setting, root: Path | None = None, device: str | torch.device = "cpu", progress: bool = False
+    setting: Setting,
+    root: Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+    said: bool = False,
 ) -> tuple[Dataset, Split]:
-    """The data set (kept in memory for the next call) and the split of a setting."""
-    data = _dataset(setting, root, torch.device(device), progress)
-    return data, _split(setting, data, setting.seed)
+    """The data set (kept in memory for the next call) and the split of a setting.
+
+    Warnings say what is odd about them, unless that has been `said`.
+    """
+    data = _dataset(setting, root, torch.device(device), progress, said)
+    split = _split(setting, data, setting.seed)
+    if not said:
+        _say_if_copied(data, split)
+    return data, split
+
+
+def _say_if_copied(data: Dataset, split: Split) -> None:
+    """A warning if copies of forgotten images are retained: whoever learns these has not forgotten the others."""
+    digests = image_digests(data.train.x)
+    retained = {digests[i]: i for i in split.retain.tolist()}
+    both = [(i, retained[digests[i]]) for i in split.forget.tolist() if digests[i] in retained]
+    if both:
+        named = " is ".join(data.files[i] if data.files else f"image {i}" for i in both[0])
+        what = f"{len(both)} of {len(split.forget)} images to forget stay among the retained ones as copies ({named})"
+        warnings.warn(f"{data.name}: {what}; forget these, too, or the model goes on learning them", stacklevel=3)
 
 
 def _split(setting: Setting, data: Dataset, seed: int) -> Split:
     val = data.val if setting.val is None else setting.val
+    if setting.asked:
+        return split_asked(setting, data, val, seed)
     return long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, seed, setting.cap)
 
 
@@ -83,11 +130,12 @@ def original(
     device: str | torch.device = "cpu",
 ) -> nn.Module:
     """The Original of a setting, that of the records in `out`: read from there, or trained now and stored there."""
-    data, _ = load_setting(setting, None if root is None else Path(root), device)
+    out = Path(os.path.expanduser(out))
+    data, _ = load_setting(setting, None if root is None else Path(os.path.expanduser(root)), device)
     check_network_fits(setting.model, data)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with _threads(torch.device(device)):
-        return original_of(cells_of(setting, [], original_epochs)[0], data, Path(out))[0]
+        return original_of(cells_of(setting, [], original_epochs)[0], data, out)[0]
 
 
 @contextlib.contextmanager
@@ -104,35 +152,38 @@ def _threads(device: torch.device) -> Iterator[None]:
 def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tuple[nn.Module, float]:
     """The cell's Original and the seconds its training took: from `out`, or trained now and stored there.
 
-    One that other code trained is kept, with a warning. Raises filelock.Timeout if another process is at it and we do
-    not wait.
+    One that other code trained is kept, with a warning. Raises OtherImages for one that was trained on others,
+    filelock.Timeout if another process is at it and we do not wait.
     """
     model = create(cell.setting.model, data.num_classes, data.mean, data.std, cell.recipe.seed)
-    path = out / f"original-{cell.parent}.pt"
+    path, identity = out / f"original-{cell.parent}.pt", identity_of(data)
     with lock(path, wait):
         stored = load_tensors(path)
         if stored is not None:
+            changed = difference(stored.get("data", identity), identity)
+            if changed:
+                raise OtherImages(f"{data.name} has changed since {path.name} was trained on it ({changed}); {OTHER}")
             if stored["code"] != code():
                 warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
             model.load_state_dict(stored["weights"])
             return model.to(data.train.x.device).eval(), stored["seconds"]
         split = _split(cell.setting, data, cell.setting.seed + cell.setting.split_mismatch)
-        with _checkpoint(path, data.train.x.device) as checkpoint:
+        with _checkpoint(path, data.train.x.device, identity) as checkpoint:
             train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
             seconds = _seconds(checkpoint, data.train.x.device)
             weights = {k: v.cpu() for k, v in model.state_dict().items()}
-            save_tensors({"weights": weights, "seconds": seconds, "code": code()}, path)
+            save_tensors({"weights": weights, "seconds": seconds, "code": code(), "data": identity}, path)
     return model, seconds
 
 
 @contextlib.contextmanager
-def _checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
-    """A checkpoint of the run that makes the file at `path`, gone when that is there.
+def _checkpoint(path: Path, device: torch.device, identity: Record) -> Iterator[Checkpoint]:
+    """A checkpoint of the run on these images that makes the file at `path`, gone when that is there.
 
-    Other code, another version of PyTorch and another kind of device start afresh.
+    Other images, other code, another version of PyTorch and another kind of device start afresh.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    of = f"{path.stem} by {code()} with {torch.__version__} on {name}"
+    of = f"{path.stem} by {code()} with {torch.__version__} on {name}, of {digest(identity)}"
     checkpoint = Checkpoint(path.with_name(f".{path.stem}.checkpoint"), of)
     yield checkpoint
     checkpoint.path.unlink(missing_ok=True)
@@ -152,13 +203,14 @@ def run_cell(
     device: str | torch.device = "cpu",
     wait: bool = True,
     deterministic: bool = False,
+    said: bool = False,
 ) -> Record | None:
     """The record of a cell: read if it is there, else computed and written, its probabilities beside it.
 
     On a CPU a cell runs on one thread, whichever engine runs it: the number of threads changes the last digits. A model
     that diverged is a result too, as is a method that refuses the cell: its record has None for scores and says why in
     "failed". "frozen" names parameters that may not move, where there are any. If another process is at the cell, its
-    record is waited for; without `wait` None is returned.
+    record is waited for; without `wait` None is returned. said: warnings about the data have been given.
     """
     path = out / f"{cell.key}.json"
     record = read_record(path, cell)
@@ -168,15 +220,15 @@ def run_cell(
         make_deterministic()
     try:
         with lock(path, wait):
-            return read_record(path, cell) or _compute(cell, out, root, torch.device(device), wait)
+            return read_record(path, cell) or _compute(cell, out, root, torch.device(device), wait, said)
     except Timeout:
         return None
 
 
-def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wait: bool) -> Record:
-    data, split = load_setting(cell.setting, root, device)
-    path, seconds = out / f"{cell.key}.json", 0.0
-    with _threads(device), _checkpoint(path, device) as checkpoint:
+def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wait: bool, said: bool) -> Record:
+    data, split = load_setting(cell.setting, root, device, said=said)
+    path, identity, seconds = out / f"{cell.key}.json", identity_of(data), 0.0
+    with _threads(device), _checkpoint(path, device, identity) as checkpoint:
         _warm_up(device)
         try:
             model, seconds = original_of(cell, data, out, wait)
@@ -187,9 +239,11 @@ def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wai
             results = _results(predict(model, data, split), split, path.with_suffix(".npz"))
             frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
             results.update({"frozen": frozen} if frozen else {})  # of the Original's, in Retrain too
+        except OtherImages:
+            raise
         except (FloatingPointError, ValueError) as error:
             results = {"scores": None, "failed": str(error)}
-        return write_record(cell, results, split, seconds, device, path)
+        return write_record(cell, {**results, "data": identity}, split, seconds, device, path)
 
 
 def write_record(
@@ -260,7 +314,7 @@ def run(
     methods' `Config` (lr=..., epochs=...), `original_epochs` the length of Original and Retrain. Raises ValueError for
     a change that none of the methods reads. For the rest see `run_cells`.
     """
-    settings = [setting] if isinstance(setting, Setting) else list(setting)
+    settings, out = [setting] if isinstance(setting, Setting) else list(setting), os.path.expanduser(out)
     rows = find_rows(methods)
     check_changes(rows, changes)
     cells = [cell for s in settings for cell in cells_of(s, rows, original_epochs, out, **changes)]
@@ -288,35 +342,39 @@ def run_cells(
     """
     if jobs is not None:
         whole_number("jobs", jobs, 1)
-    folder, out = Path(root) if root is not None else None, Path(out)
+    folder, out = None if root is None else Path(os.path.expanduser(root)), Path(os.path.expanduser(out))
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir():
         raise ValueError(f"records need a folder and '{nearest}' is a file; give another --out")
     checked_on = engine.device_of_data(device)
-    sizes = {}
+    sizes, of_now = {}, list[Record]()
     for setting in dict.fromkeys(cell.setting for cell in cells):
-        data = load_setting(setting, folder, checked_on, progress=progress)[0]
+        data, split = load_setting(setting, folder, checked_on, progress=progress)
         check_network_fits(setting.model, data)
-        sizes[setting] = len(data.train.y)
+        sizes[setting] = len(data.train.y), len(split.forget) / (len(split.forget) + len(split.retain))
+        of_now.append({"setting": setting.description, "data": identity_of(data)})
+    check_same_data([*stored_records(out), *of_now], out)
     out.mkdir(parents=True, exist_ok=True)
 
-    passes = {cell.key: cell.passes(sizes[cell.setting]) for cell in cells}
+    passes = {cell.key: cell.passes(*sizes[cell.setting]) for cell in cells}
     stored = ((cell, read_record(out / f"{cell.key}.json", cell)) for cell in cells)
     records = {cell.key: record for cell, record in stored if record is not None}
     _say_if_other_code(list(records.values()), out)
+    _say_if_of_unknown_images(list(records.values()), out)
     todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
     remove_leftovers(out)
     if not todo:
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
     rest = [cell for cell in todo if cell not in originals.values()]
-    work = functools.partial(run_cell, root=folder, deterministic=deterministic)
+    work = functools.partial(run_cell, root=folder, deterministic=deterministic, said=True)
     with _bar(sum(passes[cell.key] for cell in todo), progress) as bar, engine.start(work, out, device, jobs) as each:
         for wave in (list(originals.values()), rest):
             for cell, record in each(wave):
                 records[cell.key] = record
                 if record["scores"] is None:
-                    name = f"{cell.method}, gamma {cell.setting.gamma:g}, seed {cell.setting.seed}"
+                    law = "" if cell.setting.asked else f"gamma {cell.setting.gamma:g}, "
+                    name = f"{cell.method}, {law}seed {cell.setting.seed}"
                     warnings.warn(f"{name}: {record['failed']}", stacklevel=2)
                 bar.set_postfix_str(cell.method)
                 bar.update(passes[cell.key])
@@ -332,6 +390,14 @@ def _say_if_other_code(records: list[Record], out: Path) -> None:
             "kept: remove them, or give another --out, to compute them again",
             stacklevel=3,
         )
+
+
+def _say_if_of_unknown_images(records: list[Record], out: Path) -> None:
+    """Of data sets that lie on disk: what is generated cannot have changed."""
+    old = [r for r in records if not r["data"] and find_source(r["setting"]["dataset"]).under_root]
+    if old:
+        what = f"{len(old)} of {len(records)} records that were in '{out}' do not say of which images they are"
+        warnings.warn(f"{what}; they are kept: if these have changed since, {OTHER}", stacklevel=3)
 
 
 def _bar(total: float, progress: bool) -> Any:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def tune(
         for criterion in ("gap", "unseen_gap")
     )
     return {
-        "setting": asdict(setting),
+        "setting": setting.description,
         "noise_floor": gap(again, retrain),
         "chosen": chosen,
         "chosen_without_retrain": without,
