@@ -263,7 +263,8 @@ def frame(records: Iterable[Record]) -> DataFrame:
     fa, ra, ta, mia and the attacks of `audit` as mia_confidence, ...; of forgotten images, by group of classes ("all",
     "head", "mid", "tail"), fa_head, the mean probability p_head and its histogram counts_head; key, seconds, device,
     code, commit and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa,
-    d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not measured.
+    d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not
+    measured.
     Raises ValueError if a setting and seed has several Retrains.
     """
     import pandas as pd
