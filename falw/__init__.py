@@ -76,6 +76,7 @@ _HOME = {
     "lab": [],
     "lab.fingerprint": [],
     "lab.cells": ["Setting", "Cell"],
+    "lab.requests": [],
     "lab.records": ["frame", "records", "read_records", "read_predictions"],
     "lab.engines": ["InProcess"],
     "lab.ray": ["OnCluster"],
