@@ -30,8 +30,8 @@ The core is an evening's reading, in this order (`make contents` writes the list
   fit (Eq. 13)
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
-- images.py, 58 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
-- data.py, 68 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
+- images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
+- data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
 - train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
 - parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,

@@ -14,7 +14,7 @@ import torch
 from falw.checks import check_data
 from falw.folders import load_folder, load_tiny_imagenet
 from falw.images import Dataset
-from falw.sources import LEAST, LoadOptions, Source, load_cifar, load_digits, load_textures
+from falw.sources import LoadOptions, Source, check_options, load_cifar, load_digits, load_textures, name_of
 
 
 def load_dataset(
@@ -41,22 +41,8 @@ def load_dataset(
     name = name_of(name)
     source, path = find_source(name), name.partition(":")[2]
     where = None if root is None else Path(os.path.expanduser(root))
-    options = LoadOptions(path, where, size, classes, per_class, seed, cache, progress, background)
-    if background not in BACKGROUNDS:
-        raise ValueError(f"unknown background '{background}'; choose one of: {', '.join(BACKGROUNDS)}")
-    for option, least in LEAST.items():
-        value = getattr(options, option)
-        if value is not None and value < least:
-            raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
+    options = check_options(LoadOptions(path, where, size, classes, per_class, seed, cache, progress, background))
     return check_data(source.load(options)._replace(name=name)).to(device)
-
-
-BACKGROUNDS = ("black", "white")
-
-
-def name_of(dataset: str | Path) -> str:
-    """The name of a data set, "folder:PATH" of one that is given as a Path."""
-    return f"folder:{dataset}" if isinstance(dataset, Path) else dataset
 
 
 def find_source(name: str) -> Source:
@@ -79,7 +65,5 @@ DATASETS: dict[str, Source] = {
     "cifar10": Source("10 classes, 32x32; downloaded", partial(load_cifar, "CIFAR10", *CIFAR10)),
     "cifar100": Source("100 classes, 32x32; downloaded", partial(load_cifar, "CIFAR100", *CIFAR100)),
     "tiny-imagenet": Source("200 classes, 64x64, from the official folder under --root", load_tiny_imagenet),
-    "folder": Source(
-        "folder:PATH, your own images in train/<class>/* and test/<class>/*, or in <class>/*", load_folder
-    ),
+    "folder": Source("folder:PATH, your own images: {train,test}/<class>/*, or <class>/*", load_folder),
 }

@@ -45,6 +45,23 @@ class LoadOptions(NamedTuple):
 
 
 LEAST = {"size": 2, "classes": 1, "per_class": 1, "seed": 0}
+BACKGROUNDS = ("black", "white")
+
+
+def check_options(options: LoadOptions) -> LoadOptions:
+    """The options themselves; raises ValueError for a number that is too small, or another background."""
+    for option, least in LEAST.items():
+        value = getattr(options, option)
+        if value is not None and value < least:
+            raise ValueError(f"{option} {value} is too small: give a whole number from {least} up")
+    if options.background not in BACKGROUNDS:
+        raise ValueError(f"unknown background '{options.background}'; choose one of: {', '.join(BACKGROUNDS)}")
+    return options
+
+
+def name_of(dataset: str | Path) -> str:
+    """The name of a data set, "folder:PATH" of one that is given as a Path."""
+    return f"folder:{dataset}" if isinstance(dataset, Path) else dataset
 
 
 # Parts of the loaders
