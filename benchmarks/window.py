@@ -42,7 +42,7 @@ from falw.files import save_tensors, write_atomic
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import next_rate
-from falw.lab.records import Record, code, read_record
+from falw.lab.records import Record, code, identity_of, read_record
 from falw.lab.run import evaluate, load_setting, original_of, write_record
 from falw.methods import METHODS, VARIANTS, unlearn
 from falw.metrics import Part, Predictions, distances, reference, select
@@ -138,12 +138,9 @@ class Window:
         original = replace(cell, method=ORIGINAL, config=cell.recipe)
         usual = self.pace.get((cell.setting.model, ORIGINAL), 1 / SLOWEST)
         kept = cell.parent in self.originals or self._weights(cell).exists()
-        parts = {cell} if kept else {cell, original}
-        return (
-            MARGIN
-            * n
-            * sum(c.passes(n, c.setting.ratio) * self.pace.get((c.setting.model, c.method), usual) for c in parts)
-        )
+        parts, of_model = {cell} if kept else {cell, original}, cell.setting.model
+        seconds = [c.passes(n, c.setting.ratio) * self.pace.get((of_model, c.method), usual) for c in parts]
+        return MARGIN * n * sum(seconds)
 
     def train(self, cell: Cell, data: Dataset, split: Split) -> None:
         """Train a cell; its predictions go to the thread."""
@@ -160,7 +157,7 @@ class Window:
         except FloatingPointError as error:  # a result too, as in `lab.run`
             failed = str(error)
         self.scoring[cell.key] = self.thread.submit(
-            self.guarded, f"scores of {name_of(cell)}", lambda: self.write(cell, pred, failed, split, took)
+            self.guarded, f"scores of {name_of(cell)}", lambda: self.write(cell, pred, failed, data, split, took)
         )
 
     def original(self, cell: Cell, data: Dataset, split: Split) -> tuple[nn.Module, float]:
@@ -173,7 +170,7 @@ class Window:
             train_original(model, data, split, cell.recipe)
             took = self.seconds_since(start)
             weights = {k: v.cpu() for k, v in model.state_dict().items()}
-            stored = {"weights": weights, "seconds": took, "code": code()}
+            stored = {"weights": weights, "seconds": took, "code": code(), "data": identity_of(data)}
             self.thread.submit(self.guarded, "weights", lambda: save_tensors(stored, self._weights(cell)))
             self.originals[cell.parent] = model, took
         return self.originals[cell.parent]
@@ -181,14 +178,16 @@ class Window:
     def _weights(self, cell: Cell) -> Path:
         return WORK / f"original-{cell.parent}.pt"
 
-    def write(self, cell: Cell, pred: Predictions | None, failed: str, split: Split, took: float) -> None:
+    def write(
+        self, cell: Cell, pred: Predictions | None, failed: str, data: Dataset, split: Split, took: float
+    ) -> None:
         """Score predictions, write the arrays, then the record, which says that the cell is done."""
         found: dict[str, Any] = {"scores": None, "failed": failed}
         if pred is not None:
             found, kept = evaluate(pred, split), arrays(pred)
             write_atomic(self.path(cell).with_suffix(".npy"), lambda f: np.save(f, kept))
             self.compare(cell, pred.forget, groups(split))
-        write_record(cell, found, split, took, self.device, self.path(cell))
+        write_record(cell, {**found, "data": identity_of(data)}, split, took, self.device, self.path(cell))
         self.say("cell", name=name_of(cell), key=cell.key, seconds=round(took, 3), scores=found["scores"])
 
     def compare(self, cell: Cell, forget: Part, classes: dict[str, torch.Tensor]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from falw.files import load_tensors
 from falw.lab import run as runs
 from falw.lab.cells import Cell, Setting
 from falw.lab.records import read_records
@@ -153,6 +154,19 @@ def test_a_record_is_one_that_a_run_skips(whole, monkeypatch):
     for record in read_records(whole / "records"):
         setting, configs = Setting(**record["setting"]), [Config(**record[name]) for name in ("config", "recipe")]
         assert runs.run_cell(Cell(setting, record["method"], *configs), whole / "records") == record
+
+
+def test_a_record_and_an_original_say_of_which_images_they_are(whole):
+    said, records = {}, read_records(whole / "records")
+    for record in records:
+        data = record["data"]
+        assert (data["classes"], data["shape of an image"]) == (3, [3, 8, 8])
+        assert [data[f"{part} images"] for part in ("training", "test")] == [3 * n for n in SIZES.values()]
+        said.setdefault(record["setting"]["dataset"], set()).add(data["pixels of training images"])
+    assert len(said) == 2 and all(len(pixels) == 1 for pixels in said.values())
+    assert set.isdisjoint(*said.values())  # the archives hold other pixels
+    originals = [load_tensors(path)["data"] for path in (whole / "runs" / "window").glob("original-*.pt")]
+    assert len(originals) > 1 and all(data in [record["data"] for record in records] for data in originals)
 
 
 def test_each_method_has_two_coarse_rates_and_two_that_lie_closer_to_the_retrains(whole):
