@@ -1,12 +1,15 @@
-"""Two studies on generated textures: does a wider network forget more cheaply, and which rate is best over seeds.
+"""Three studies on generated textures: does a wider network forget more cheaply, which rate is best over seeds, and how
+far every method is from eight Retrains.
 
     python benchmarks/textures.py width --out results/width
     python benchmarks/textures.py tuning --out results/tuning
+    python benchmarks/textures.py ensemble --out results/ensemble --tuning results/tuning
 
 `width`: `tiny` at one, two and four times its channels; rl and rl-fixed at four rates each, three seeds, two Retrains.
 `tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains; no result
-is read off these seeds. Both draw new images for every seed. The same command goes on after a stop, and may run
-several times at once.
+is read off these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose Avg. Gap
+has the smallest mean over the tuning seeds, at half and at twice that rate. All draw new images for every seed. The
+same command goes on after a stop, and may run several times at once.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from joblib import Parallel, delayed
 from memorising import run_setting
@@ -23,21 +26,25 @@ from torch import nn
 
 from falw.architectures import _residual
 from falw.lab.cells import RECIPES, UNLEARN, Setting
+from falw.lab.records import records
 from falw.models import MODELS
 
-WIDTHS, CHANNELS = (1, 2, 4), (16, 32, 64)
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+WIDTHS, CHANNELS, GAMMAS = (1, 2, 4), (16, 32, 64), (0.5, 2.0)
 FIRST_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
-LOWEST = {"rl": 0.01, "salun": 0.01, "ft": 0.05}  # of six, each twice the one before
+LOWEST = {"rl": 0.02, "salun": 0.02, "ft": 0.05}  # of six, each twice the one before
 LOWEST |= dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), 0.005)
 
 
 class Task(NamedTuple):
-    """One method on one setting: what a process does."""
+    """Methods on one setting: what a process does."""
 
     setting: Setting
-    method: str
-    first: Sequence[float]
-    rates: int
+    first: dict[str, Sequence[float]]  # rates of each method, of which four are made
+    retrains: int = 2
+    rates: int = 4
 
 
 def wide(times: int, num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
@@ -55,34 +62,53 @@ def network(times: int) -> str:
     return name
 
 
-def width(widths: Sequence[int]) -> list[Task]:
+def width(args: argparse.Namespace) -> list[Task]:
     """The widest first, as it takes longest."""
     return [
-        Task(Setting(model=network(times), seed=seed, data_seed=seed), method, first, 4)
-        for times in sorted(widths, reverse=True)
+        Task(Setting(model=network(times), seed=seed, data_seed=seed), {method: first})
+        for times in sorted(map(int, args.widths.split(",")), reverse=True)
         for method, first in FIRST_RATES.items()
         for seed in range(3)
     ]
 
 
-def tuning(widths: Sequence[int]) -> list[Task]:
-    """Of `tiny` alone."""
+def tuning(args: argparse.Namespace) -> list[Task]:
+    """Six rates of every method."""
     return [
-        Task(Setting(gamma=gamma, seed=seed, data_seed=seed), method, [low * 2**k for k in range(6)], 6)
+        Task(Setting(gamma=gamma, seed=seed, data_seed=seed), {method: [low * 2**k for k in range(6)]}, rates=6)
         for method, low in LOWEST.items()
-        for gamma in (0.5, 2.0)
+        for gamma in GAMMAS
         for seed in (100, 101, 102)
     ]
 
 
-STUDIES = {"width": width, "tuning": tuning}
+def ensemble(args: argparse.Namespace) -> list[Task]:
+    """The tuned rate of every method, half of it and twice."""
+    best = {(gamma, method): best_rate(records(args.tuning), gamma, method) for gamma in GAMMAS for method in LOWEST}
+    return [
+        Task(Setting(gamma=gamma, seed=seed, data_seed=seed), first, retrains=8, rates=3)
+        for seed in range(6)
+        for gamma in GAMMAS
+        for first in [{method: [best[gamma, method] * f for f in (1, 0.5, 2)] for method in LOWEST}]
+    ]
+
+
+def best_rate(frame: DataFrame, gamma: float, method: str) -> float:
+    """The rate with the smallest mean Avg. Gap over the tuning seeds, all of which must have run it."""
+    runs = frame[(frame.gamma == gamma) & (frame.method == method)].groupby("lr").gap.agg(["mean", "count"])
+    if len(runs) < 6 or runs["count"].min() < 3:
+        raise ValueError(f"the search for {method} at gamma {gamma} is not complete: run the tuning study first")
+    return float(runs["mean"].idxmin())
+
+
+STUDIES = {"width": width, "tuning": tuning, "ensemble": ensemble}
 
 
 def run_task(task: Task, out: Path, device: str) -> None:
-    """References and one method of a setting."""
+    """References and methods of a setting."""
     for times in WIDTHS:
         network(times)  # in a worker, too
-    run_setting(task.setting, out, {task.method: task.first}, retrains=2, rates=task.rates, device=device)
+    run_setting(task.setting, out, task.first, retrains=task.retrains, rates=task.rates, device=device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,8 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for `ensemble`")
     args = parser.parse_args(argv)
-    tasks = STUDIES[args.study]([int(times) for times in args.widths.split(",")])
+    tasks = STUDIES[args.study](args)
     Parallel(n_jobs=args.jobs)(delayed(run_task)(task, args.out, args.device) for task in tasks)
 
 
