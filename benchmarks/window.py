@@ -42,7 +42,7 @@ from falw.files import save_tensors, write_atomic
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import next_rate
-from falw.lab.records import Record, code, identity_of, read_record
+from falw.lab.records import Record, code, commit, identity_of, read_record
 from falw.lab.run import evaluate, load_setting, original_of, write_record
 from falw.methods import METHODS, VARIANTS, unlearn
 from falw.metrics import Part, Predictions, distances, reference, select
@@ -170,7 +170,8 @@ class Window:
             train_original(model, data, split, cell.recipe)
             took = self.seconds_since(start)
             weights = {k: v.cpu() for k, v in model.state_dict().items()}
-            stored = {"weights": weights, "seconds": took, "code": code(), "data": identity_of(data)}
+            made = {"seconds": took, "code": code(), "commit": commit(), "data": identity_of(data)}
+            stored = {"weights": weights, **made}
             self.thread.submit(self.guarded, "weights", lambda: save_tensors(stored, self._weights(cell)))
             self.originals[cell.parent] = model, took
         return self.originals[cell.parent]

@@ -295,7 +295,8 @@ def test_an_original_of_other_code_is_kept_and_said_to_be(tmp_path, monkeypatch)
     HERE(CELLS[:1], tmp_path)
     (path,) = tmp_path.glob("original-*.pt")
     before = path.read_bytes()
-    monkeypatch.setattr(runs, "code", lambda: "0" * 12)
+    (tmp_path / f"{CELLS[0].key}.json").unlink()  # which would be reported as well
+    monkeypatch.setattr(lab_records, "code", lambda: "0" * 12)
     with pytest.warns(UserWarning, match=f"{path.name} comes from other code; remove it to train it again"):
         HERE(CELLS[:2], tmp_path)
     assert path.read_bytes() == before
@@ -418,16 +419,17 @@ def test_records_from_before_the_code_was_noted_are_reported_too(tmp_path):
         HERE(CELLS[:2], tmp_path)
 
 
-def test_records_of_a_commit_that_gives_the_same_numbers_are_ours(tmp_path, monkeypatch):
+def test_what_a_commit_with_the_same_numbers_made_is_of_current_code(tmp_path, monkeypatch):
     (record,) = HERE(CELLS[:1], tmp_path)
+    weights = files.load_tensors(next(tmp_path.glob("original-*.pt")))
     monkeypatch.setattr(lab_records, "code", lambda: "0" * 12)
-    shown = tmp_path / "equal.json"
-    monkeypatch.setattr(lab_records, "EQUAL", shown)
-    for of, commits, ours in (("0" * 12, [record["commit"]], True), ("1" * 12, [record["commit"]], False)):
+    shown = tmp_path / "same_numbers.json"
+    monkeypatch.setattr(lab_records, "SAME_NUMBERS", shown)
+    for of, commits, current in (("0" * 12, [record["commit"]], True), ("1" * 12, [record["commit"]], False)):
         shown.write_text(json.dumps({"code": of, "commits": commits}))
-        lab_records.equal_commits.cache_clear()
-        assert lab_records.is_ours(record) == ours
-    lab_records.equal_commits.cache_clear()
+        lab_records.commits_with_same_numbers.cache_clear()
+        assert lab_records.made_by_current_code(record) == lab_records.made_by_current_code(weights) == current
+    lab_records.commits_with_same_numbers.cache_clear()
 
 
 def copy_of_the_package(folder):

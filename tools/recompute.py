@@ -3,8 +3,8 @@
     python tools/recompute.py --root DATA      (the folder that holds cifar10-jpeg and tiny-imagenet-200)
 
 From every folder of results/cpu and every commit that made records there, a few cells are run, other methods each time.
-Commits all of whose cells are equal go into falw/lab/equal.json together with the code that this was shown for: while
-the code stays, `run` takes their records as its own and says nothing of other code.
+Commits all of whose cells are equal go into falw/lab/same_numbers.json together with the code that this was shown for:
+while the code stays, `run` takes their records and Originals as its own and says nothing of other code.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from falw.lab.cells import Cell, Setting
-from falw.lab.records import EQUAL, code
+from falw.lab.records import SAME_NUMBERS, code
 from falw.lab.run import run_cells
 from falw.train import Config
 
@@ -60,7 +60,7 @@ def main() -> None:
             print(commit, same, flush=True)
             cells.update(same)
             equal += [commit] if all(same.values()) else []
-    EQUAL.write_text(json.dumps({"code": code(), "commits": equal, "cells": cells}, indent=1) + "\n")
+    SAME_NUMBERS.write_text(json.dumps({"code": code(), "commits": equal, "cells": cells}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -139,19 +139,22 @@ def code() -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 
-EQUAL = Path(__file__).with_name("equal.json")
+SAME_NUMBERS = Path(__file__).with_name("same_numbers.json")
 
 
 @functools.cache
-def equal_commits() -> frozenset[str]:
+def commits_with_same_numbers() -> frozenset[str]:
     """Commits whose records today's code gives again to the last bit, as `tools/recompute.py` has shown for it."""
-    shown = json.loads(EQUAL.read_text())
+    shown = json.loads(SAME_NUMBERS.read_text())
     return frozenset(shown["commits"] if shown["code"] == code() else [])
 
 
-def is_ours(record: Record) -> bool:
-    """Whether today's code made a record, or gives the same numbers as what made it."""
-    return record.get("code") == code() or record["commit"] in equal_commits()
+def made_by_current_code(stored: Mapping[str, Any]) -> bool:
+    """Whether today's code made a record or an Original's file, or gives the same numbers as what made it.
+
+    Early records have no "code", early files of Originals no "commit".
+    """
+    return stored.get("code") == code() or stored.get("commit") in commits_with_same_numbers()
 
 
 def meaning(node: ast.AST) -> str:

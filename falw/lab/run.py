@@ -36,10 +36,11 @@ from falw.lab.records import (
     arrays_of,
     check_same_data,
     code,
+    commit,
     conditions,
     difference,
     identity_of,
-    is_ours,
+    made_by_current_code,
     read_record,
     stored_records,
 )
@@ -163,7 +164,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
             changed = difference(stored.get("data", identity), identity)
             if changed:
                 raise OtherImages(f"{data.name} has changed since {path.name} was trained on it ({changed}); {OTHER}")
-            if stored["code"] != code():
+            if not made_by_current_code(stored):
                 warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
             model.load_state_dict(stored["weights"])
             return model.to(data.train.x.device).eval(), stored["seconds"]
@@ -172,7 +173,8 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
             train_original(model, data, split, cell.recipe, checkpoint=checkpoint)
             seconds = _seconds(checkpoint, data.train.x.device)
             weights = {k: v.cpu() for k, v in model.state_dict().items()}
-            save_tensors({"weights": weights, "seconds": seconds, "code": code(), "data": identity}, path)
+            made = {"seconds": seconds, "code": code(), "commit": commit(), "data": identity}
+            save_tensors({"weights": weights, **made}, path)
     return model, seconds
 
 
@@ -382,7 +384,7 @@ def run_cells(
 
 
 def _say_if_other_code(records: list[Record], out: Path) -> None:
-    other = [r for r in records if not is_ours(r)]
+    other = [r for r in records if not made_by_current_code(r)]
     if other:
         made = ", ".join(sorted({f"{r['versions']['falw']} at {r['commit']}" for r in other}))
         warnings.warn(
