@@ -181,10 +181,10 @@ def _tune(args: argparse.Namespace) -> None:
 
     setting = lab_cells.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
     search = lab_search.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
-    lab_search.store(search, args.out / "search.json")
+    lab_search.write_search(search, args.out / "search.json")
     if args.adopt:
         lab_search.adopt(search, args.out)
-    print(lab_search.to_markdown(search))
+    print(lab_search.choices_to_markdown(search))
 
 
 def _bench(args: argparse.Namespace) -> None:

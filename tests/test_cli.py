@@ -212,7 +212,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     status, out, _ = falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path / "tune")
     search = json.loads((tmp_path / "tune" / "search.json").read_text())
     assert status == 0 and [t["changes"]["lr"] for t in search["trials"]][:3] == [0.01, 0.05, 0.2]
-    assert out == lab_search.to_markdown(search) + "\n" and [p.name for p in tmp_path.iterdir()] == ["tune"]
+    assert out == lab_search.choices_to_markdown(search) + "\n" and [p.name for p in tmp_path.iterdir()] == ["tune"]
     assert (search["setting"]["seed"], search["setting"]["data_seed"]) == (100, 100)
 
     before = TUNED.read_bytes()

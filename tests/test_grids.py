@@ -16,8 +16,8 @@ import torch
 from falw.lab import engines, grids, paper
 from falw.lab.cells import Setting, cells_of
 from falw.lab.grids import (
-    COMPARED,
     GRIDS,
+    PRINTED_SCORES,
     beside_paper,
     cells,
     complete,
@@ -99,12 +99,12 @@ def test_what_is_not_there_is_named():
 
 
 def row(method, mean, sd=math.nan, **others):
-    means = {f"{k}_mean": others.get(k, mean) for k in COMPARED}
-    return {"method": method, "seeds": 3, **means, **{f"{k}_sd": sd for k in COMPARED}}
+    means = {f"{k}_mean": others.get(k, mean) for k in PRINTED_SCORES}
+    return {"method": method, "seeds": 3, **means, **{f"{k}_sd": sd for k in PRINTED_SCORES}}
 
 
 def printed(method, value, sd=None):
-    return {"method": method, **dict.fromkeys(COMPARED, value), "sd": sd}
+    return {"method": method, **dict.fromkeys(PRINTED_SCORES, value), "sd": sd}
 
 
 def test_the_tolerance_is_two_combined_deviations_and_at_least_a_point():

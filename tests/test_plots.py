@@ -50,10 +50,10 @@ def test_group_gaps_are_a_line_a_method_in_the_panel_of_its_group():
         for g in (0.0, 1.0)
     ]
     rows = pd.DataFrame(lines)
-    panels = plots.group_gaps(rows, ["rl"])
+    panels = plots.group_gap_panels(rows, ["rl"])
     assert [p.get_title() for p in panels] == ["head", "mid", "tail"]
     assert [list(p.containers[0].lines[0].get_ydata()) for p in panels] == [[1, 2], [2, 3], [3, 4]]
-    assert list(plots.group_gaps(rows, ["rl"], "p")[1].containers[0].lines[0].get_ydata()) == [-2, -2]
+    assert list(plots.group_gap_panels(rows, ["rl"], "p")[1].containers[0].lines[0].get_ydata()) == [-2, -2]
 
 
 def test_metric_bars_are_means_from_the_top_with_their_reference():
@@ -83,7 +83,7 @@ def test_weight_curves_and_a_trajectory_draw_w_over_x():
     x, w = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 1.5])
     a, b, _ = plots.weight_curves({"B = 1": (x, w), "b": (x, w)}, "z", "B = 1").lines
     assert list(a.get_ydata()) == [0.5, 1.5] and a.get_color() == "#999999" != b.get_color()
-    ax = plots.trajectory(x, w, torch.tensor([0.3]), 0.5, 0.2)
+    ax = plots.class_at_epoch(x, w, torch.tensor([0.3]), 0.5, 0.2)
     mean, rug, dots, _ = ax.lines
     assert list(mean.get_xdata()) == [0.5, 0.5] and rug.get_xdata() == pytest.approx([0.3])
     assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([0, 1], [0.5, 1.5])

@@ -258,7 +258,7 @@ def test_a_new_method_is_one_edit(tmp_path, monkeypatch, capsys):
     assert "mine" in [r.name for r in search.searched("all")]
     monkeypatch.setattr(search, "OUTWARD", 0)
     searched = search.tune(SETTING, "mine", tmp_path / "run", device="cpu", jobs=1)
-    assert set(searched["chosen"]) == {"mine"} and "| mine  " in search.to_markdown(searched)
+    assert set(searched["chosen"]) == {"mine"} and "| mine  " in search.choices_to_markdown(searched)
 
     shown = tables.table(falw.frame(records))
     assert list(shown["method"]) == ["retrain", "noise floor", "original", "rl", "mine"]

@@ -14,7 +14,7 @@ import pytest
 from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
-from falw.lab.tables import COLUMNS, FORMATS, describe, grid, methods_to_markdown, paired_gap, to_markdown
+from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
 from falw.methods import METHODS
 from falw.split import power_law_counts
 from falw.train import Config
@@ -77,7 +77,7 @@ def test_several_retrains_of_one_seed_are_one_seed():
     more = [record("retrain", (44, 98, 66, 56), config_seed=k * FLOOR_SEED) for k in (2, 3)]
     floor = by_method(table([*RECORDS, *more, record("retrain", None, config_seed=4 * FLOOR_SEED)]))["noise floor"]
     assert (floor["seeds"], floor["diverged"]) == (1, 1) and floor["fa_mean"] == pytest.approx((42 + 44 + 44) / 3)
-    assert "(3 seeds)" in to_markdown(table([*RECORDS, *more]))  # those of SalUn
+    assert "(3 seeds)" in scores_to_markdown(table([*RECORDS, *more]))  # those of SalUn
 
 
 def test_rows_come_in_order():
@@ -123,7 +123,7 @@ def test_without_retrain_there_is_no_gap():
 
 def shown(rows):
     """The lines of a table in Markdown, cell by cell, without heading and rule."""
-    lines = [cells_of_a_line(line) for line in to_markdown(rows).splitlines() if line.startswith("|")]
+    lines = [cells_of_a_line(line) for line in scores_to_markdown(rows).splitlines() if line.startswith("|")]
     return [line for line in lines if line[0] != "method" and not line[0].startswith(":-")]
 
 
@@ -132,7 +132,7 @@ BOTH = table([*RECORDS, record("retrain", (1, 2, 3, 4), ratio=0.4, cap="water-fi
 
 def test_two_settings_give_two_tables():
     assert list(BOTH["ratio"]) == [0.3] * 6 + [0.4] and not {"seed", "data_seed"} & set(BOTH)
-    titles = sorted((line for line in to_markdown(BOTH).splitlines() if line.startswith("**")), key=len)
+    titles = sorted((line for line in scores_to_markdown(BOTH).splitlines() if line.startswith("**")), key=len)
     assert [title.count("ratio") for title in titles] == [1, 1]
     assert [title.partition("** ")[2] for title in titles] == ["(3 seeds)", "(1 seed)"]
     named = {"textures", "tiny", "ratio 0.4", "gamma 0.5", "cap water-filling", "per class 9", "original epochs 20"}
@@ -168,11 +168,11 @@ def test_what_diverged_is_counted_and_left_out_of_the_means():
 
 
 def test_a_grid_by_hand():
-    assert grid(["a", "b"], [["x", 1.234], ["y", 2], [3, None]], ".1f").splitlines() == [
+    assert markdown(["a", "b"], [["x", 1.234], ["y", 2], [3, None]], ".1f").splitlines() == [
         *["| a   |   b |", "|:----|----:|"],
         *["| x   | 1.2 |", "| y   |   2 |", "| 3   |   – |"],
     ]
-    assert cells_of_a_line(grid(["a", "b"], []).splitlines()[0]) == ["a", "b"]
+    assert cells_of_a_line(markdown(["a", "b"], []).splitlines()[0]) == ["a", "b"]
 
 
 # Pairs
@@ -252,7 +252,7 @@ def test_the_table_of_methods_names_the_parts_of_each():
 
 def test_markdown_by_hand():
     rows = table(RECORDS)
-    assert cells_of_a_line(to_markdown(rows).splitlines()[2]) == [
+    assert cells_of_a_line(scores_to_markdown(rows).splitlines()[2]) == [
         *["method", "Avg. Gap", "FA", "RA", "TA", "MIA", "MIA (confidence)", "ToW", "seconds"],
     ]
     ft, salun = shown(rows)[3:5]
@@ -313,7 +313,7 @@ def test_probabilities_pool_seeds_and_weight_groups_by_their_images():
         with_probabilities("rl", 1, 2, 42.0, (0.5, 0.4, None), counts=(3, 6)),
         record("rl", None, seed=2, gamma=2),
     ]
-    pooled = tables.probabilities(frame(records))
+    pooled = tables.pooled_probabilities(frame(records))
     assert list(pooled.index) == [("rl", 2.0, g) for g in ("all", "head", "mid")]
     assert pooled.at[("rl", 2.0, "head"), "counts"] == [4, 8]
     assert pooled.at[("rl", 2.0, "head"), "mean"] == pytest.approx((3 * 0.3 + 9 * 0.5) / 12)
@@ -341,7 +341,7 @@ def test_group_gaps_stay_within_a_gamma_and_weight_groups_by_their_images():
 
 def test_probabilities_keep_gammas_and_the_noise_floor_apart():
     records = [with_probabilities("retrain", 0, g, 40.0, (0.5, 0.5, 0.5), config_seed=s) for g, s in ((1, 0), (2, 9))]
-    assert {(m, g) for m, g, _ in tables.probabilities(frame(records)).index} == {
+    assert {(m, g) for m, g, _ in tables.pooled_probabilities(frame(records)).index} == {
         ("retrain", 1.0),
         ("noise floor", 2.0),
     }
@@ -406,12 +406,12 @@ def test_a_row_has_as_many_values_as_there_are_headings():
     for row in ([], ["x"], ["x", 1, 2]):
         words = rf"^a row of {len(row)} values under 2 headings, \[.*\]: give one a heading$"
         with pytest.raises(ValueError, match=words):
-            grid(["a", "b"], [["y", 1.0], row])
+            markdown(["a", "b"], [["y", 1.0], row])
 
 
 def test_what_markdown_would_split_stays_in_its_cell():
     texts = ["|z|", "two\nlines", "two\r\nlines", "|", r"set already: \|"]
-    lines = grid(texts, [texts[::-1], [None, 1.0, 2, "", "x"]]).split("\n")
+    lines = markdown(texts, [texts[::-1], [None, 1.0, 2, "", "x"]]).split("\n")
     whole = ["|z|", "two lines", "two lines", "|", "set already: |"]
     head, _, *cells = map(cells_of_a_line, lines)
     assert [head, *cells] == [whole, whole[::-1], ["–", "1.00", "2", "", "x"]]

@@ -13,7 +13,7 @@ from falw.lab import search as lab_search
 from falw.lab.cells import Setting
 from falw.lab.records import read_records
 from falw.lab.run import run
-from falw.lab.search import adopt, at_the_edge, searched, store, to_markdown, unseen_gap
+from falw.lab.search import adopt, at_the_edge, choices_to_markdown, searched, unseen_gap, write_search
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap
 from falw.train import Config
@@ -181,7 +181,7 @@ def test_a_search_goes_on_beyond_the_edge_where_it_is_best(by_hand):
     assert asked == [[("ft", 0.05), ("rl", 0.8)], [("ft", 0.025), ("rl", 1.6)], []]
     assert lr_of(search["chosen"]) == {"ft": 0.05, "rl": 0.8, "ga": 0.2}
     assert [lr for m, lr in by_hand.asked[5] if m == "ft"] == pytest.approx([0.05 / 2**0.5, 0.05 * 2**0.5])
-    assert not any("*" in line for line in to_markdown({**search, "chosen_without_retrain": {}}).splitlines())
+    assert not any("*" in line for line in choices_to_markdown({**search, "chosen_without_retrain": {}}).splitlines())
 
 
 def test_each_of_two_values_at_an_edge_gets_its_own_trial_beyond():
@@ -220,7 +220,10 @@ def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_ha
     search = by_hand({"ft": [None] * 3, "rl": [3, 4, 5]}, beside=[(9, 9)] * 2)
     assert set(search["chosen"]) == set(search["chosen_without_retrain"]) == {"rl"}
     assert [m for m, _ in by_hand.asked[2]] == ["rl", "rl"]
-    assert "|ft|every trial diverged|–|every trial diverged|–|" in without_padding(to_markdown(search)).splitlines()
+    assert (
+        "|ft|every trial diverged|–|every trial diverged|–|"
+        in without_padding(choices_to_markdown(search)).splitlines()
+    )
     own_file.write_text('{"chosen": {"textures/tiny": {"ft": {"lr": 0.07}}}}')
     adopt(search, own_file.parent / "out")
     assert lr_of(json.loads(own_file.read_text())["chosen"]["textures/tiny"]) == {"ft": 0.07, "rl": 0.1}
@@ -228,7 +231,7 @@ def test_a_method_that_always_diverged_has_no_choice_and_the_table_says_so(by_ha
 
 def test_the_table_by_hand(by_hand):
     search = by_hand({"ft": [9, -2, 4]}, {"ft": [1, 2, 3]})
-    assert without_padding(to_markdown(search)).splitlines()[2:] == ["|ft|lr 0.2|2.00|lr 0.1*|9.00|"]
+    assert without_padding(choices_to_markdown(search)).splitlines()[2:] == ["|ft|lr 0.2|2.00|lr 0.1*|9.00|"]
 
 
 # A search that runs
@@ -295,7 +298,7 @@ def test_a_search_has_the_conditions_of_its_cells(by_hand):
 
 def test_a_stored_search_is_read_back_as_it_was(found, tmp_path):
     path = tmp_path / "new" / "search.json"
-    store(found[0], path)
+    write_search(found[0], path)
     assert json.loads(path.read_text()) == found[0]
     one_a_line = [line for line in path.read_text().splitlines() if line.startswith('  {"method"')]
     assert len(one_a_line) == len(found[0]["trials"])

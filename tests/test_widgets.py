@@ -113,12 +113,15 @@ def test_the_live_control_draws_what_is_chosen():
     assert calls[1:] == [(2.0, 5), (1.0, 5)]
 
 
-def test_a_grid_that_cannot_be_shown_is_named(shown):
+def test_choices_that_cannot_be_shown_are_named(shown):
     for changes, message in (
         ({"start": {"slope": 4.0}}, r"slope cannot start at 4.0; choose one of: 1.0, 2.0, 3.0"),
         ({"start": {"slop": 2.0}}, "no slider 'slop' to start; choose one of: slope, offset"),
-        ({"slope": [], "start": {}}, "a grid of 0 pictures"),
-        ({"slope": list(range(201)), "start": {}}, "a grid of 402 pictures: give 1 to 400, with fewer values a slider"),
+        ({"slope": [], "start": {}}, "choices that come to 0 pictures"),
+        (
+            {"slope": list(range(201)), "start": {}},
+            "choices that come to 402 pictures: give 1 to 400, with fewer values a slider",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             show(shown, **changes)
@@ -277,5 +280,5 @@ def test_the_still_picture_is_the_first_frame(shown):
 
 
 def test_no_slider_at_all_is_refused(shown):
-    with pytest.raises(ValueError, match="a grid of 0 pictures"):
+    with pytest.raises(ValueError, match="choices that come to 0 pictures"):
         explorers.explore(draw, name="x", alt=lambda: "")

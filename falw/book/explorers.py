@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Grid = Mapping[str, Sequence[Any]]
+Choices = Mapping[str, Sequence[Any]]
 Draw = Callable[..., Axes]
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -36,48 +36,47 @@ def explore(
     alt: Callable[..., str],
     labels: Mapping[str, str] | None = None,
     start: Mapping[str, Any] | None = None,
-    **grid: Sequence[Any],
+    **choices: Sequence[Any],
 ) -> None:
-    """Display sliders over `draw`, one a parameter of `grid`, each with the values that it can take.
+    """Display sliders over `draw`, one a parameter of `choices`, each with the values that it can take.
 
     draw: called with one value a parameter, returns the Axes it drew on. name: unique on the page, letters and dashes.
     alt: called alike, says in words what the picture shows. labels: what a slider is called, if not as its parameter.
-    start: values to begin with, else the first. Raises ValueError for a grid of more than MAX_FRAMES pictures, an empty
-    one, and a start that is not on it.
+    start: values to begin with, else the first. Raises ValueError for choices that come to more than MAX_FRAMES
+    pictures or to none, and for a start that is not among them.
     """
     from IPython.display import display
 
-    begin = _check(grid, start or {})
-    labels = {key: (labels or {}).get(key, key) for key in grid}
-    page, picture = _page(draw, alt, name, labels, grid, begin)
+    begin = _check(choices, start or {})
+    labels = {key: (labels or {}).get(key, key) for key in choices}
+    page, picture = _page(draw, alt, name, labels, choices, begin)
     bundle = {"text/html": page, "image/png": picture, "text/plain": alt(**begin)}
-    live = _live(draw, labels, grid, begin)
+    live = _live(draw, labels, choices, begin)
     display({WIDGET: {"model_id": live.model_id, "version_major": 2, "version_minor": 0}, **bundle}, raw=True)
 
 
-def _check(grid: Grid, start: Mapping[str, Any]) -> dict[str, Any]:
+def _check(choices: Choices, start: Mapping[str, Any]) -> dict[str, Any]:
     """The values to begin with."""
     frames = 1
     for key in start:
-        if key not in grid:
-            raise ValueError(f"no slider '{key}' to start; choose one of: {', '.join(grid)}")
-    for key, values in grid.items():
+        if key not in choices:
+            raise ValueError(f"no slider '{key}' to start; choose one of: {', '.join(choices)}")
+    for key, values in choices.items():
         frames *= len(values)
         if key in start and start[key] not in values:
             raise ValueError(f"{key} cannot start at {start[key]!r}; choose one of: {', '.join(map(str, values))}")
-    if not grid or not 0 < frames <= MAX_FRAMES:
-        raise ValueError(
-            f"a grid of {frames if grid else 0} pictures: give 1 to {MAX_FRAMES}, with fewer values a slider"
-        )
-    return {key: start.get(key, values[0]) for key, values in grid.items()}
+    if not choices or not 0 < frames <= MAX_FRAMES:
+        come_to = f"choices that come to {frames if choices else 0} pictures"
+        raise ValueError(f"{come_to}: give 1 to {MAX_FRAMES}, with fewer values a slider")
+    return {key: start.get(key, values[0]) for key, values in choices.items()}
 
 
-def _live(draw: Draw, labels: Mapping[str, str], grid: Grid, begin: Mapping[str, Any]) -> Any:
+def _live(draw: Draw, labels: Mapping[str, str], choices: Choices, begin: Mapping[str, Any]) -> Any:
     """The ipywidgets control. It shows the picture in an Output of its own, so that nothing flickers."""
     import ipywidgets
     from IPython.display import display
 
-    options = {key: [(_text(v), v) for v in values] for key, values in grid.items()}
+    options = {key: [(_value_text(v), v) for v in values] for key, values in choices.items()}
     sliders = {
         key: ipywidgets.SelectionSlider(
             options=options[key],
@@ -86,7 +85,7 @@ def _live(draw: Draw, labels: Mapping[str, str], grid: Grid, begin: Mapping[str,
             style={"description_width": "11em"},
             layout={"width": "33em", "max_width": "100%"},
         )
-        for key in grid
+        for key in choices
     }
 
     def show(**values: Any) -> None:
@@ -99,28 +98,33 @@ def _live(draw: Draw, labels: Mapping[str, str], grid: Grid, begin: Mapping[str,
 
 
 def _page(
-    draw: Draw, alt: Callable[..., str], name: str, labels: Mapping[str, str], grid: Grid, begin: Mapping[str, Any]
+    draw: Draw,
+    alt: Callable[..., str],
+    name: str,
+    labels: Mapping[str, str],
+    choices: Choices,
+    begin: Mapping[str, Any],
 ) -> tuple[str, str]:
     """The explorer as HTML, and its first picture as base64 PNG."""
     frames, alts, picture = [], [], ""
-    for values in product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
+    for values in product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
         figure = draw(**chosen).figure
         frames.append(_svg(figure, name))
         alts.append(alt(**chosen))
         if chosen == begin:
             picture = _png(figure)
         _close(figure)
-    places = [list(values).index(begin[key]) for key, values in grid.items()]
+    places = [list(values).index(begin[key]) for key, values in choices.items()]
     first = 0
-    for place, values in zip(places, grid.values(), strict=True):
+    for place, values in zip(places, choices.values(), strict=True):
         first = first * len(values) + place
     lines, packed = _pack(frames)
-    texts = [[_text(v) for v in values] for values in grid.values()]
+    texts = [[_value_text(v) for v in values] for values in choices.values()]
     data = json.dumps({"lines": lines, "frames": packed, "alts": alts, "texts": texts}, separators=(",", ":"))
     sliders = "".join(
         _SLIDER.format(label=html.escape(labels[key]), last=len(values) - 1, place=place, text=html.escape(text[place]))
-        for (key, values), place, text in zip(grid.items(), places, texts, strict=True)
+        for (key, values), place, text in zip(choices.items(), places, texts, strict=True)
     )
     page = _PAGE.format(
         name=name,
@@ -167,7 +171,7 @@ sliders.forEach(s => s.addEventListener("input", show));
 })();"""
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -332,9 +336,9 @@ def deviations(records: DataFrame, methods: Sequence[str]) -> None:
     """
     from falw.book import plots
     from falw.lab.records import GROUPS
-    from falw.lab.tables import probabilities
+    from falw.lab.tables import pooled_probabilities
 
-    pooled = probabilities(records)
+    pooled = pooled_probabilities(records)
     ran = pooled.reset_index().groupby("gamma")["label"].agg(set)
     gammas = [gamma for gamma, labels in ran.items() if {"retrain", *methods} <= labels]
     if not gammas:
@@ -403,7 +407,7 @@ def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
         )
 
     explore(
-        lambda **values: plots.trajectory(*of(**values), _canvas()),
+        lambda **values: plots.class_at_epoch(*of(**values), _canvas()),
         name="trajectory",
         alt=alt,
         group=list(classes),

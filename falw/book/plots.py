@@ -119,7 +119,7 @@ def weight_curves(
 
 
 def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
-    """Histograms of the true class's probability, a model a row (of `tables.probabilities`), means dashed."""
+    """Histograms of the true class's probability, a model a row (of `tables.pooled_probabilities`), means dashed."""
     ax = axes(ax, 5, 3)
     for name, part in rows.iterrows():
         share = 100 * np.asarray(part["counts"], float) / max(sum(part["counts"]), 1)
@@ -131,7 +131,7 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def group_gaps(rows: DataFrame, methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
+def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
     """Signed distance to Retrain over gamma, a panel a group, from `tables.group_gaps`; bars are deviations over seeds.
 
     of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
@@ -173,7 +173,7 @@ def metric_bars(rows: DataFrame, column: str, label: str, ax: Axes | None = None
     return ax
 
 
-def trajectory(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax: Axes | None = None) -> Axes:
+def class_at_epoch(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax: Axes | None = None) -> Axes:
     """One class at one moment: each forgotten sample's weight over its probability, and unseen images as a rug.
 
     p, w: (n,) of the forgotten samples; val_p: (m,) of the unseen ones, whose mean and one deviation are marked.

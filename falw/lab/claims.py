@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from falw.lab.grids import BASE_TO_FALW, BASELINES
+from falw.lab.grids import BASE_TO_FALW, BASELINE_NAMES
 from falw.lab.records import COMPARED, SETTING
 from falw.lab.tables import OPEN, by_seed, interval, side_of
 
@@ -43,7 +43,7 @@ class Claim:
     text: str
     source: str
     unit: str
-    evidence: Callable[[Study], Iterator[Evidence]]
+    evidence: Callable[[SeedsByGamma], Iterator[Evidence]]
 
 
 def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
@@ -69,7 +69,7 @@ def judge(frame: DataFrame) -> list[tuple[Claim, list[Evidence]]]:
     return [(claim, [e for e in claim.evidence(study) if len(e.values) > 2]) for claim in CLAIMS]
 
 
-def rows(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:
+def count_verdicts(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:
     """Lines of a table: claim, source, and how many quantities hold, do not hold and cannot be told."""
     lines = []
     for claim, evidence in judged:
@@ -91,7 +91,7 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
 
 # Quantities of a method beside the Retrain of its setting and seed
 
-Study = Mapping[float, "DataFrame"]  # gamma: `by_seed`
+SeedsByGamma = Mapping[float, "DataFrame"]  # gamma: `by_seed`
 
 
 def _of(seeds: DataFrame, column: str, method: str) -> Series:
@@ -103,10 +103,10 @@ def _evidence(what: str, gamma: float, values: Series, expected: int) -> Evidenc
     return Evidence(what, gamma, tuple(values.dropna()), expected)
 
 
-def _below(what: str, column: str) -> Callable[[Study], Iterator[Evidence]]:
+def _below(what: str, column: str) -> Callable[[SeedsByGamma], Iterator[Evidence]]:
     """A column of RL and SalUn, which is expected below that of Retrain, for every gamma."""
 
-    def evidence(study: Study) -> Iterator[Evidence]:
+    def evidence(study: SeedsByGamma) -> Iterator[Evidence]:
         for gamma, seeds in study.items():
             for name in ("rl", "salun"):
                 yield _evidence(f"{what} of {name} − Retrain's", gamma, _of(seeds, column, name), -1)
@@ -117,7 +117,7 @@ def _below(what: str, column: str) -> Callable[[Study], Iterator[Evidence]]:
 STEEP = 1.0  # from here on whole classes vanish at a ratio of 0.3
 
 
-def _heterogeneous(study: Study) -> Iterator[Evidence]:
+def _heterogeneous(study: SeedsByGamma) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
         for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
             for group, side in (("head", 1), ("tail", -1)):
@@ -125,17 +125,17 @@ def _heterogeneous(study: Study) -> Iterator[Evidence]:
                 yield _evidence(f"FA of {name} − Retrain's, {group}", gamma, values, side)
 
 
-def _skewed(study: Study) -> Iterator[Evidence]:
+def _skewed(study: SeedsByGamma) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
         for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
             head, tail = (_of(seeds, f"d_p_{group}", name).abs() for group in ("head", "tail"))
             yield _evidence(f"|deviation of p| of {name}, tail − head", gamma, tail - head, 1)
 
 
-def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[Study], Iterator[Evidence]]:
+def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[SeedsByGamma], Iterator[Evidence]]:
     """Avg. Gap of the first minus that of the second, for every gamma."""
 
-    def evidence(study: Study) -> Iterator[Evidence]:
+    def evidence(study: SeedsByGamma) -> Iterator[Evidence]:
         for gamma, seeds in study.items():
             for a, b in pairs:
                 values = _of(seeds, "gap", a) - _of(seeds, "gap", b)
@@ -144,7 +144,7 @@ def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[Study
     return evidence
 
 
-def _tail(study: Study) -> Iterator[Evidence]:
+def _tail(study: SeedsByGamma) -> Iterator[Evidence]:
     for gamma, seeds in study.items():
         for unit, column in (("FA", "d_fa_tail"), ("p", "d_p_tail")):
             a, b = (_of(seeds, column, name).abs() for name in ("falw", "falw-tau0"))
@@ -160,7 +160,7 @@ CLAIMS = (
         "FaLW has the lowest Avg. Gap",
         "Tables 1, 2, 4 to 6",
         "points",
-        _differences([("falw", base) for base in BASELINES], -1),
+        _differences([("falw", base) for base in BASELINE_NAMES], -1),
     ),
     Claim("The balance factor helps the tail", "Table 3", "points or p", _tail),
     Claim(

@@ -22,14 +22,14 @@ from falw.data import find_source
 from falw.lab import paper
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, cells_of
 from falw.lab.records import FLOOR, GROUPS
-from falw.lab.tables import grid, group_gaps, paired_gap, side_of, table, to_markdown
+from falw.lab.tables import group_gaps, markdown, paired_gap, scores_to_markdown, side_of, table
 from falw.models import create
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-BASELINES = tuple(row.name for row in methods.BASELINES)
-ALL = (*BASELINES, "falw")
+BASELINE_NAMES = tuple(row.name for row in methods.BASELINES)
+BASELINES_AND_FALW = (*BASELINE_NAMES, "falw")
 BASE_TO_FALW = {"ga": "ga+falw", "rl": "rl+falw", "sfron": "sfron+falw", "salun": "falw"}
 TAUS = ("falw-tau0", "falw-tau0.1", "falw", "falw-tau0.2", "falw-tau0.5", "falw-tau1")
 GAMMAS = (0.0, 1 / 4, 1 / 3, 1 / 2, 1.0, 3 / 2, 2.0)
@@ -46,28 +46,31 @@ class Grid:
     table: int | None = None  # whose rows it stands beside; None for Table 3 and the figures
 
 
-def _each(ratios: Sequence[float], gammas: Sequence[float]) -> tuple[tuple[float, float], ...]:
+def _product(ratios: Sequence[float], gammas: Sequence[float]) -> tuple[tuple[float, float], ...]:
     return tuple((ratio, gamma) for ratio in ratios for gamma in gammas)
 
 
 _cifar100, _cifar10, _tiny = ("cifar100", "resnet18"), ("cifar10", "vgg16"), ("tiny-imagenet", "vgg16")
-_fifth = _each([0.2], [1 / 4])  # the setting of Tables 7 and 8 and of Figure 7
+_fifth = _product([0.2], [1 / 4])  # the setting of Tables 7 and 8 and of Figure 7
 _plug = tuple(name for pair in BASE_TO_FALW.items() for name in pair)
 
 GRIDS: dict[str, tuple[Grid, ...]] = {
-    "table1": (Grid(*_tiny, _each([0.1], [1.0]), ALL, 1), Grid(*_cifar10, _each([0.4], [1 / 2]), ALL, 1)),
-    "table2": (Grid(*_cifar100, _each([0.3], GAMMAS), ("salun", "falw"), 2),),
-    "table3": (Grid(*_cifar100, _each([0.3], [3 / 2, 2.0]), ("falw-tau0", "falw")),),
-    "table4": (Grid(*_cifar100, _each([0.1, 0.2, 0.3, 0.4, 0.5], [1 / 4]), ALL, 4),),
-    "table5": (Grid(*_tiny, ((0.2, 0.0), (0.5, 0.0), (0.3, 1 / 3), (0.1, 1.0)), ALL, 5),),
-    "table6": (Grid(*_cifar10, _each([0.4], [1 / 2]), ALL, 6),),
+    "table1": (
+        Grid(*_tiny, _product([0.1], [1.0]), BASELINES_AND_FALW, 1),
+        Grid(*_cifar10, _product([0.4], [1 / 2]), BASELINES_AND_FALW, 1),
+    ),
+    "table2": (Grid(*_cifar100, _product([0.3], GAMMAS), ("salun", "falw"), 2),),
+    "table3": (Grid(*_cifar100, _product([0.3], [3 / 2, 2.0]), ("falw-tau0", "falw")),),
+    "table4": (Grid(*_cifar100, _product([0.1, 0.2, 0.3, 0.4, 0.5], [1 / 4]), BASELINES_AND_FALW, 4),),
+    "table5": (Grid(*_tiny, ((0.2, 0.0), (0.5, 0.0), (0.3, 1 / 3), (0.1, 1.0)), BASELINES_AND_FALW, 5),),
+    "table6": (Grid(*_cifar10, _product([0.4], [1 / 2]), BASELINES_AND_FALW, 6),),
     "table7": (Grid(*_cifar100, _fifth, _plug, 7),),
     "table8": (
         Grid(*_cifar100, _fifth, ("falw", "falw-beta"), 8),
-        Grid(*_tiny, _each([0.1], [1.0]), ("falw", "falw-beta"), 8),
+        Grid(*_tiny, _product([0.1], [1.0]), ("falw", "falw-beta"), 8),
     ),
-    "figure2": (Grid(*_cifar100, _each([0.3], GAMMAS), ("salun", "falw")),),
-    "figure5": (Grid(*_cifar100, _each([0.3], GAMMAS), ("rl", "salun", "rl-fixed", "salun-fixed")),),
+    "figure2": (Grid(*_cifar100, _product([0.3], GAMMAS), ("salun", "falw")),),
+    "figure5": (Grid(*_cifar100, _product([0.3], GAMMAS), ("rl", "salun", "rl-fixed", "salun-fixed")),),
     "figure7": (Grid(*_cifar100, _fifth, TAUS),),
 }
 
@@ -113,7 +116,7 @@ def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None) 
     return list({cell.key: cell for cell in every}.values())
 
 
-COMPARED = ("fa", "ra", "ta", "mia", "gap")
+PRINTED_SCORES = ("fa", "ra", "ta", "mia", "gap")
 
 
 def beside_paper(rows: DataFrame, printed: Sequence[dict[str, Any]]) -> DataFrame:
@@ -125,8 +128,8 @@ def beside_paper(rows: DataFrame, printed: Sequence[dict[str, Any]]) -> DataFram
     import pandas as pd
 
     theirs = pd.DataFrame(printed).astype({"sd": float}).set_index("method")
-    both = rows.merge(theirs[[*COMPARED, "sd"]].add_suffix("_paper"), on="method")
-    for k in COMPARED:
+    both = rows.merge(theirs[[*PRINTED_SCORES, "sd"]].add_suffix("_paper"), on="method")
+    for k in PRINTED_SCORES:
         sd = both["sd_paper"].fillna(0) if k == "gap" else 0.0
         tolerance = (2 * np.hypot(both[f"{k}_sd"].fillna(0), sd)).clip(lower=1.0)
         both[f"{k}_within"] = (both[f"{k}_mean"] - both[f"{k}_paper"]).abs() <= tolerance
@@ -149,7 +152,7 @@ def report(name: str, scale: str, records: DataFrame) -> str:
         for setting in part.settings:
             ours = records[_belongs(records, part, [setting])]
             if len(ours):
-                parts += [to_markdown(table(ours)), *_comparison(part, *setting, ours), *_paired(ours)]
+                parts += [scores_to_markdown(table(ours)), *_comparison(part, *setting, ours), *_paired(ours)]
     if not parts:
         raise ValueError(f"no records of {name} at scale {scale}: run python -m falw bench {name} --scale {scale}")
     if any(part.table is None for part in find_grid(name, scale)):
@@ -172,12 +175,12 @@ def _comparison(part: Grid, ratio: float, gamma: float, ours: DataFrame) -> list
         return []
     printed = [r for r in paper.rows(part.table) if r["ratio"] == ratio and math.isclose(r["gamma"], gamma)]
     rows = beside_paper(table(ours), printed)
-    lines = [[row["method"], *(_pair(row, k) for k in COMPARED)] for row in rows.to_dict("records")]
+    lines = [[row["method"], *(_pair(row, k) for k in PRINTED_SCORES)] for row in rows.to_dict("records")]
     theirs = "{dataset}, {model}".format(**printed[0])
     title = f"Ours ({part.dataset}, {part.model}) / the paper's Table {part.table} ({theirs}), * outside the tolerance:"
     tau = rank_correlation(rows)
     order = [] if tau is None else [f"Rank correlation of the methods by Avg. Gap (Kendall's tau): {tau:+.2f}"]
-    return [title, grid(["method", "FA", "RA", "TA", "MIA", "Avg. Gap"], lines), *order]
+    return [title, markdown(["method", "FA", "RA", "TA", "MIA", "Avg. Gap"], lines), *order]
 
 
 def _pair(row: dict[str, Any], k: str) -> str:
@@ -194,7 +197,7 @@ def _paired(ours: DataFrame) -> list[str]:
             pair = paired_gap(ours, plugged, base)
             interval = f"{pair['low']:+.2f} to {pair['high']:+.2f}"
             lines.append([f"{plugged} − {base}", f"{pair['mean']:+.2f}", interval, side_of(pair)])
-    return [grid(["Avg. Gap", "difference", "95 % interval", "FaLW is"], lines)] if lines else []
+    return [markdown(["Avg. Gap", "difference", "95 % interval", "FaLW is"], lines)] if lines else []
 
 
 def _groups(ours: DataFrame) -> str:
@@ -206,7 +209,7 @@ def _groups(ours: DataFrame) -> str:
         lines.append([method, f"{gamma:.3g}", *(texts.get(g, "–") for g in GROUPS)])
         if theirs := printed.get((method, gamma)):
             lines.append([f"{method}, Table 3", f"{gamma:.3g}", *(f"{theirs[g]:+.2f}" for g in GROUPS)])
-    return "FA minus Retrain's, by group:\n\n" + grid(["method", "γ", *GROUPS], lines)
+    return "FA minus Retrain's, by group:\n\n" + markdown(["method", "γ", *GROUPS], lines)
 
 
 def _signed(mean: float, sd: float) -> str:

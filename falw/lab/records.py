@@ -86,7 +86,7 @@ def _hash(*parts: bytes) -> str:
     return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
-def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def what_changed(old: dict[str, Any], new: dict[str, Any]) -> str:
     """In what the images of two data sets differ, by their identities, in words; "" if in nothing."""
     changed = [name for name in new if old.get(name) != new[name]]
     said = [f"{name} {old.get(name)}, now {new[name]}" for name in changed if not isinstance(new[name], str)]
@@ -105,7 +105,7 @@ def check_same_data(records: Iterable[Record], out: Path | str) -> None:
     for record in records:
         if made_of := record.get("data"):
             data_set = tuple(record["setting"].get(name) for name in OF_DATA)
-            changed = difference(known.setdefault(data_set, made_of), made_of)
+            changed = what_changed(known.setdefault(data_set, made_of), made_of)
             if changed:
                 when = f"since records were stored in '{out}'"
                 raise OtherImages(f"{data_set[0]} has changed {when} ({changed}); {OTHER}")
@@ -161,7 +161,9 @@ def meaning(node: ast.AST) -> str:
     """A statement without comments, docstrings, imports and whatever only some versions of Python put into a tree."""
     if isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.Expr) and _is_text(node.value)):
         return ""
-    parts = (_parts(value) for name, value in ast.iter_fields(node) if name not in ("kind", "ctx", "type_comment"))
+    parts = (
+        _meaning_of_field(value) for name, value in ast.iter_fields(node) if name not in ("kind", "ctx", "type_comment")
+    )
     return f"{type(node).__name__}({', '.join(part for part in parts if part)})"
 
 
@@ -169,9 +171,9 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _parts(value: Any) -> str:
+def _meaning_of_field(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(part for v in value if (part := _parts(v)))
+        return " ".join(part for v in value if (part := _meaning_of_field(v)))
     return meaning(value) if isinstance(value, ast.AST) else "" if value is None else repr(value)
 
 
@@ -278,7 +280,7 @@ def frame(records: Iterable[Record]) -> DataFrame:
         **dict.fromkeys(["size", "classes", "per_class"], "Int64"),
         **dict.fromkeys(["ratio", "gamma", "val", *COMPARED], float),
     }
-    return _beside_retrain(rows.astype(kinds).assign(label=_labels(rows)))
+    return _beside_retrain(rows.astype(kinds).assign(label=_method_labels(rows)))
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -317,7 +319,7 @@ def _of_groups(record: Record, scores: dict[str, float]) -> dict[str, Any]:
     return numbers
 
 
-def _labels(rows: DataFrame) -> Series:
+def _method_labels(rows: DataFrame) -> Series:
     """The method of each row; several configurations on one setting say in which values they differ."""
     labels = rows["method"].copy()
     for (*_, method), same in rows.groupby([*SETTING, "method"], dropna=False):

@@ -38,11 +38,11 @@ from falw.lab.records import (
     code,
     commit,
     conditions,
-    difference,
     identity_of,
     made_by_current_code,
     read_record,
     stored_records,
+    what_changed,
 )
 from falw.lab.requests import split_asked
 from falw.methods import unlearn
@@ -161,7 +161,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
     with lock(path, wait):
         stored = load_tensors(path)
         if stored is not None:
-            changed = difference(stored.get("data", identity), identity)
+            changed = what_changed(stored.get("data", identity), identity)
             if changed:
                 raise OtherImages(f"{data.name} has changed since {path.name} was trained on it ({changed}); {OTHER}")
             if not made_by_current_code(stored):

@@ -22,7 +22,7 @@ from falw.files import write_atomic
 from falw.lab.cells import RETRAIN, Methods, Setting, cells_of, find_rows, read_tuned, tuned_file
 from falw.lab.records import Record, read_predictions
 from falw.lab.run import run_cells
-from falw.lab.tables import grid
+from falw.lab.tables import markdown
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Predictions, Scores, accuracy, gap
 
@@ -144,13 +144,13 @@ def _tried(trials: Sequence[dict[str, Any]], name: str, key: str) -> list[float]
     return sorted({trial["changes"][key] for trial in trials if trial["method"] == name})
 
 
-def to_markdown(search: dict[str, Any]) -> str:
+def choices_to_markdown(search: dict[str, Any]) -> str:
     """The choices of a search as a table; an asterisk marks a value at the edge of its grid."""
     lines = []
     for name in dict.fromkeys(trial["method"] for trial in search["trials"]):
         both = (search[k].get(name) for k in ("chosen", "chosen_without_retrain"))
         lines.append([name, *(part for changes in both for part in _choice(search["trials"], name, changes))])
-    return grid(["method", "chosen", "Avg. Gap", "chosen without Retrain", "Avg. Gap"], lines)
+    return markdown(["method", "chosen", "Avg. Gap", "chosen without Retrain", "Avg. Gap"], lines)
 
 
 def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float] | None) -> tuple[str, float | None]:
@@ -163,7 +163,7 @@ def _choice(trials: list[dict[str, Any]], name: str, changes: dict[str, float] |
     return text, float(won["gap"])
 
 
-def store(search: dict[str, Any], path: Path) -> None:
+def write_search(search: dict[str, Any], path: Path) -> None:
     """Write a search whole, as JSON, one trial a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     trials = ",\n".join("  " + json.dumps(trial) for trial in search["trials"])

@@ -152,7 +152,7 @@ def mean_ranks(blocks: DataFrame, confidence: float = 0.95) -> dict[str, Any]:
     return {"ranks": ranks.to_dict(), "blocks": n, "p": p, "critical difference": float(width)}
 
 
-def by_group(frame: DataFrame) -> DataFrame:
+def rows_by_group(frame: DataFrame) -> DataFrame:
     """A row of each cell for each "group" of classes with forgotten images: its fa, p, d_fa, d_p and counts."""
     import pandas as pd
 
@@ -170,19 +170,19 @@ def group_gaps(frame: DataFrame) -> DataFrame:
     accuracy (the paper's Table 3 and Figures 2 and 5), and of "p", the mean deviation of Definition 1 in [-1, 1].
     Groups are "all", "head", "mid", "tail"; pairs are of one setting and one seed.
     """
-    rows = by_group(frame[(frame["method"] != RETRAIN) & frame["gap"].notna()])
+    rows = rows_by_group(frame[(frame["method"] != RETRAIN) & frame["gap"].notna()])
     spread = {f"{k}_{part}": (f"d_{k}", how) for k in ("fa", "p") for part, how in (("mean", "mean"), ("sd", "std"))}
     groups = rows.groupby(["label", "gamma", "group"], observed=True)
     gaps = groups.agg(seeds=("d_fa", "count"), **spread).reset_index().rename(columns={"label": "method"})
     return gaps.astype({"method": str, "group": str})
 
 
-def probabilities(frame: DataFrame) -> DataFrame:
+def pooled_probabilities(frame: DataFrame) -> DataFrame:
     """The true class's probability, "mean" and "counts" of a histogram, by (label, gamma, group), seeds pooled.
 
     Every image of every seed counts once. Source of a record's part: `metrics.distributions`.
     """
-    rows = by_group(frame)
+    rows = rows_by_group(frame)
     rows = rows.assign(images=rows["counts"].map(sum)).eval("total = p * images")
     groups = rows.groupby(["label", "gamma", "group"], observed=True)
     counts = groups["counts"].agg(lambda each: [sum(column) for column in zip(*each, strict=True)])
@@ -200,7 +200,7 @@ def describe(setting: Mapping[str, Any]) -> str:
     return f"{setting['dataset']}, {setting['model']}, {rest}"
 
 
-def to_markdown(rows: DataFrame) -> str:
+def scores_to_markdown(rows: DataFrame) -> str:
     """`table` as one table a setting: mean ± standard deviation over seeds, in brackets the mean distance to Retrain.
 
     A row with fewer seeds than the heading says, or with seeds that diverged, says so.
@@ -210,7 +210,7 @@ def to_markdown(rows: DataFrame) -> str:
         seeds = int((same["seeds"] + same["diverged"]).max())
         lines = [[_named(row, seeds), *(_text(row, k) for k in COLUMNS)] for row in same.to_dict("records")]
         heading = f"**{describe(dict(zip(SETTING, setting, strict=True)))}** ({_count(seeds)})"
-        parts += [heading, grid(["method", *COLUMNS.values()], lines)]
+        parts += [heading, markdown(["method", *COLUMNS.values()], lines)]
     return "\n\n".join(parts)
 
 
@@ -233,7 +233,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return text if math.isnan(gap) else f"{text} ({gap:.2f})"
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "right") -> str:
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "right") -> str:
     """A Markdown table; floating-point numbers take the format `form`, columns after the first stand `align`.
 
     A bar in a text is escaped and a line break becomes a space, as either would split the cell. Raises ValueError for a
@@ -262,7 +262,7 @@ def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
         plain = row.batches == "retain" or row.function is not None  # nothing is trained towards the forget set
         parts = [_part(getattr(row, c)) if not (plain and c in ("forget_loss", "targets")) else "–" for c in columns]
         rows.append([name, _part(row.function) if row.function is not None else row.batches, *parts])
-    return grid(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
+    return markdown(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
 
 
 def _part(part: Callable | None) -> str:
@@ -271,7 +271,7 @@ def _part(part: Callable | None) -> str:
 
 
 FORMATS: dict[str, Callable[[DataFrame], str]] = {
-    "md": to_markdown,
+    "md": scores_to_markdown,
     "csv": lambda rows: rows.to_csv(index=False).rstrip("\n"),
     "json": lambda rows: rows.to_json(orient="records", indent=1, double_precision=15),
 }
