@@ -32,7 +32,7 @@ def sixteen(epochs: int) -> list[Cell]:
     return [cells_of(setting, ["rl"], epochs, epochs=epochs)[-1] for setting in settings]
 
 
-def seconds(engine: Engine, jobs: int, cells: list[Cell]) -> float:
+def seconds_of_cells(engine: Engine, jobs: int, cells: list[Cell]) -> float:
     """From the first cell sent to the last record written, after a cell for every worker to warm up on."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -65,7 +65,7 @@ def main(repeats: int = 1, epochs: int = 5) -> None:
     with two_nodes() as address:
         engines = {"in-process": IN_PROCESS, "ray, two nodes": OnCluster(address)}
         runs = [
-            {(name, jobs): seconds(engine, jobs, cells) for name, engine in engines.items() for jobs in (1, 2)}
+            {(name, jobs): seconds_of_cells(engine, jobs, cells) for name, engine in engines.items() for jobs in (1, 2)}
             for _ in range(repeats)
         ]
     rows = [

@@ -10,17 +10,16 @@ from typing import Any
 
 import torch
 from common import device, interleaved, ratio, seconds, store
-from loop import bare_steps, memory, noise, our_loop, schedules, usual_loop
+from loop import REPEATS, bare_steps, memory, noise, our_loop, schedules, usual_loop
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from falw.models import create
 from falw.train import Config, precision_of
 
-CASES = [("resnet18", 32), ("vgg16", 32), ("resnet18", 64), ("vgg16", 64)]
+NETWORKS_AND_SIZES = [("resnet18", 32), ("vgg16", 32), ("resnet18", 64), ("vgg16", 64)]
 IMAGES, CLASSES = 50_000, 100
-EPOCHS = 5  # what a run takes to begin is spread over these
-REPEATS = 3
+EPOCHS_A_RUN = 5  # what a run takes to begin is spread over these
 TABLE = 2 * 150 + 10 * 10  # epochs: Original and Retrain, and ten methods
 
 
@@ -45,10 +44,12 @@ def product_flops(place: torch.device, n: int = 8192, repeats: int = 20) -> floa
     return 2 * n**3 * repeats / seconds(products, place)
 
 
-def throughput(network: str, size: int, place: torch.device, images: int, batch: int, peak: float) -> dict[str, Any]:
+def measure_network(
+    network: str, size: int, place: torch.device, images: int, batch: int, peak: float
+) -> dict[str, Any]:
     """Images a second of the loop against bare steps and the usual loop."""
     data, split = noise(images, size, CLASSES, place)
-    config = Config(epochs=EPOCHS, batch_size=batch)
+    config = Config(epochs=EPOCHS_A_RUN, batch_size=batch)
     few, of_few = noise(min(5_000, images), size, CLASSES, place)  # the usual loop is slow, and as slow on few images
     runs = {
         "ours": our_loop(data, split, config, network),
@@ -71,13 +72,15 @@ def throughput(network: str, size: int, place: torch.device, images: int, batch:
     }
 
 
-def main(cases: list[tuple[str, int]] = CASES, images: int = IMAGES, batch: int = 512, product: int = 8192) -> None:
+def main(
+    cases: list[tuple[str, int]] = NETWORKS_AND_SIZES, images: int = IMAGES, batch: int = 512, product: int = 8192
+) -> None:
     """Measure, print, store."""
     place = device()
     peak = product_flops(place, product)
     rows: list[dict[str, Any]] = [{"what": "a matrix product", "TFLOP/s": peak / 1e12}]
     for network, size in cases:
-        rows.append(throughput(network, size, place, images * 32 // size, batch, peak))
+        rows.append(measure_network(network, size, place, images * 32 // size, batch, peak))
         store("gpu", rows, place)  # as they come: a lent machine may be taken back
     network, size = cases[0]
     rows += schedules(network, *noise(images, size, CLASSES, place), Config(epochs=2, batch_size=batch), place)

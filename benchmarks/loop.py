@@ -183,7 +183,7 @@ def against_the_usual(place: torch.device) -> list[dict[str, Any]]:
 PARTS = {"convolutions": "conv", "batch norm": "batch_norm", "optimiser": "SGD"}
 
 
-def profile(place: torch.device) -> list[dict[str, Any]]:
+def operator_shares(place: torch.device) -> list[dict[str, Any]]:
     """Where the time of our step goes, by the names of PyTorch's operators: why no loop makes it much faster."""
     rows = []
     for size in (16, 32):
@@ -266,7 +266,7 @@ def memory(place: torch.device) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, store."""
     place = device()
-    rows = against_the_usual(place) + profile(place)
+    rows = against_the_usual(place) + operator_shares(place)
     # A tenth of the images is held out, as in the paper; the cost grows with that share.
     rows += schedules("tiny", *generated(16, place, val=0.1), Config(epochs=2, lr=0.01, batch_size=64, crop=0), place)
     store("loop", rows + scaling(place) + memory(place), place)

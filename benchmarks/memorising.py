@@ -16,14 +16,14 @@ from falw.lab.cells import FLOOR_SEED, RETRAIN, Cell, Setting, cells_of
 from falw.lab.curves import next_rate
 from falw.lab.run import run_cells
 
-EPOCHS, RETRAINS, GAMMAS = 80, 4, (0.5, 2.0)
+TRAINING_EPOCHS, RETRAINS, TWO_GAMMAS = 80, 4, (0.5, 2.0)
 FIRST_RATES = {
     **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
 }
 
 
-def references(setting: Setting, retrains: int, epochs: int | None) -> list[Cell]:
+def original_and_retrains(setting: Setting, retrains: int, epochs: int | None) -> list[Cell]:
     """The Original and the Retrains, each from a seed of its own."""
     original, retrain, second = cells_of(setting, [], epochs)
     more = [replace(retrain.config, seed=setting.seed + FLOOR_SEED * k) for k in range(2, retrains)]
@@ -43,7 +43,7 @@ def run_setting(
 ) -> None:
     """Every cell of a setting: references, each method at its first rates, then at rates drawn towards their FA."""
     where = {"root": root, "device": device, "jobs": 1}
-    retrained = run_cells(references(setting, retrains, epochs), out, **where)[1:]
+    retrained = run_cells(original_and_retrains(setting, retrains, epochs), out, **where)[1:]
     aim = sum(record["scores"]["fa"] for record in retrained) / len(retrained)
     for method, first in first_rates.items():
         fa: dict[float, float | None] = {}
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.add_argument("--seeds", default="0,1,2,3")
     args = given.parse_args(argv)
     for seed in map(int, args.seeds.split(",")):
-        for gamma in GAMMAS:
+        for gamma in TWO_GAMMAS:
             options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}
             setting = Setting("folder:cifar10-jpeg", **options)
-            run_setting(setting, args.out, FIRST_RATES, retrains=RETRAINS, epochs=EPOCHS, root=args.root)
+            run_setting(setting, args.out, FIRST_RATES, retrains=RETRAINS, epochs=TRAINING_EPOCHS, root=args.root)
 
 
 if __name__ == "__main__":

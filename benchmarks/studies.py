@@ -34,10 +34,10 @@ E5 = Study(
     *(ON_DISK["cifar100"], "resnet18", 0.3, (1.0,), (0, 1)),
     methods=("rl", "rl-fixed", "rl+falw-epoch", "salun", "salun-fixed", "falw-every10", "ft"),
 )
-ALL = tuple(name for name in METHODS if name != RETRAIN)
+ALL_BUT_RETRAIN = tuple(name for name in METHODS if name != RETRAIN)
 STUDIES = {
     "E5": E5,
-    "table6": Study(ON_DISK["cifar10"], "vgg16", 0.4, (0.5,), (0,), ALL, RECIPES["vgg16"], (150,)),
+    "table6": Study(ON_DISK["cifar10"], "vgg16", 0.4, (0.5,), (0,), ALL_BUT_RETRAIN, RECIPES["vgg16"], (150,)),
     "table2": replace(E5, gammas=GAMMAS, seeds=(0,), methods=("salun", "falw-every10")),
     "schedules": replace(E5, seeds=(0,), methods=("falw", "falw-every10", "falw-epoch")),
 }
@@ -89,7 +89,7 @@ def cell_of(study: Study, method: str, rate: float, setting: Setting, recipe: Co
     return Cell(setting, method, find_method(method).settle(config), recipe)
 
 
-def name_of(cell: Cell) -> str:
+def describe_cell(cell: Cell) -> str:
     """A cell for the log."""
     s = cell.setting
     return f"{s.dataset} {s.model} ratio {s.ratio:g} gamma {s.gamma:.3g} seed {s.seed}: {cell.method} " + (

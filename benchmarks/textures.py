@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from joblib import Parallel, delayed
-from memorising import run_setting
+from memorising import TWO_GAMMAS, run_setting
 from torch import nn
 
 from falw.architectures import _residual
@@ -32,13 +32,13 @@ from falw.models import MODELS
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-WIDTHS, CHANNELS, GAMMAS = (1, 2, 4), (16, 32, 64), (0.5, 2.0)
-FIRST_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
+WIDTHS, CHANNELS = (1, 2, 4), (16, 32, 64)
+WIDTH_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
 LOWEST = {"rl": 0.02, "salun": 0.02, "ft": 0.05}  # of six, each twice the one before
 LOWEST |= dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), 0.005)
 
 
-class Task(NamedTuple):
+class Job(NamedTuple):
     """Methods on one setting: what a process does."""
 
     setting: Setting
@@ -62,33 +62,35 @@ def network(times: int) -> str:
     return name
 
 
-def width(args: argparse.Namespace) -> list[Task]:
+def width(args: argparse.Namespace) -> list[Job]:
     """The widest first, as it takes longest."""
     return [
-        Task(Setting(model=network(times), seed=seed, data_seed=seed), {method: first})
+        Job(Setting(model=network(times), seed=seed, data_seed=seed), {method: first})
         for times in sorted(map(int, args.widths.split(",")), reverse=True)
-        for method, first in FIRST_RATES.items()
+        for method, first in WIDTH_RATES.items()
         for seed in range(3)
     ]
 
 
-def tuning(args: argparse.Namespace) -> list[Task]:
+def tuning(args: argparse.Namespace) -> list[Job]:
     """Six rates of every method."""
     return [
-        Task(Setting(gamma=gamma, seed=seed, data_seed=seed), {method: [low * 2**k for k in range(6)]}, rates=6)
+        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), {method: [low * 2**k for k in range(6)]}, rates=6)
         for method, low in LOWEST.items()
-        for gamma in GAMMAS
+        for gamma in TWO_GAMMAS
         for seed in (100, 101, 102)
     ]
 
 
-def ensemble(args: argparse.Namespace) -> list[Task]:
+def ensemble(args: argparse.Namespace) -> list[Job]:
     """The tuned rate of every method, half of it and twice."""
-    best = {(gamma, method): best_rate(records(args.tuning), gamma, method) for gamma in GAMMAS for method in LOWEST}
+    best = {
+        (gamma, method): best_rate(records(args.tuning), gamma, method) for gamma in TWO_GAMMAS for method in LOWEST
+    }
     return [
-        Task(Setting(gamma=gamma, seed=seed, data_seed=seed), first, retrains=8, rates=3)
+        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), first, retrains=8, rates=3)
         for seed in range(6)
-        for gamma in GAMMAS
+        for gamma in TWO_GAMMAS
         for first in [{method: [best[gamma, method] * f for f in (1, 0.5, 2)] for method in LOWEST}]
     ]
 
@@ -101,28 +103,28 @@ def best_rate(frame: DataFrame, gamma: float, method: str) -> float:
     return float(runs["mean"].idxmin())
 
 
-STUDIES = {"width": width, "tuning": tuning, "ensemble": ensemble}
+TEXTURE_STUDIES = {"width": width, "tuning": tuning, "ensemble": ensemble}
 
 
-def run_task(task: Task, out: Path, device: str) -> None:
+def run_job(job: Job, out: Path, device: str) -> None:
     """References and methods of a setting."""
     for times in WIDTHS:
         network(times)  # in a worker, too
-    run_setting(task.setting, out, task.first, retrains=task.retrains, rates=task.rates, device=device)
+    run_setting(job.setting, out, job.first, retrains=job.retrains, rates=job.rates, device=device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=[*STUDIES])
+    parser.add_argument("study", choices=[*TEXTURE_STUDIES])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for `ensemble`")
     args = parser.parse_args(argv)
-    tasks = STUDIES[args.study](args)
-    Parallel(n_jobs=args.jobs)(delayed(run_task)(task, args.out, args.device) for task in tasks)
+    jobs = TEXTURE_STUDIES[args.study](args)
+    Parallel(n_jobs=args.jobs)(delayed(run_job)(job, args.out, args.device) for job in jobs)
 
 
 if __name__ == "__main__":

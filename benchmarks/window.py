@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from gpu import product_flops
 from steps import TOY, Size, profile, recorded, throughput
-from studies import COARSE, OTHERS, STUDIES, Study, archive, cell_of, name_of, reference_cells, setting_of, toy
+from studies import COARSE, OTHERS, STUDIES, Study, archive, cell_of, describe_cell, reference_cells, setting_of, toy
 from torch import nn
 
 from falw.audit import entropy
@@ -131,7 +131,7 @@ class Window:
         """Train a cell that has no record, if it fits."""
         if cell.key not in self.scoring and read_record(self.path(cell), cell) is None:
             n = len(data.train.y)
-            self.piece(name_of(cell), self.estimate(cell, n), lambda: self.train(cell, data, split))
+            self.piece(describe_cell(cell), self.estimate(cell, n), lambda: self.train(cell, data, split))
 
     def estimate(self, cell: Cell, n: int) -> float:
         """Seconds of a cell on n images, and of its Original if that is no longer there."""
@@ -157,7 +157,7 @@ class Window:
         except FloatingPointError as error:  # a result too, as in `lab.run`
             failed = str(error)
         self.scoring[cell.key] = self.thread.submit(
-            self.guarded, f"scores of {name_of(cell)}", lambda: self.write(cell, pred, failed, data, split, took)
+            self.guarded, f"scores of {describe_cell(cell)}", lambda: self.write(cell, pred, failed, data, split, took)
         )
 
     def original(self, cell: Cell, data: Dataset, split: Split) -> tuple[nn.Module, float]:
@@ -189,7 +189,7 @@ class Window:
             write_atomic(self.path(cell).with_suffix(".npy"), lambda f: np.save(f, kept))
             self.compare(cell, pred.forget, groups(split))
         write_record(cell, {**found, "data": identity_of(data)}, split, took, self.device, self.path(cell))
-        self.say("cell", name=name_of(cell), key=cell.key, seconds=round(took, 3), scores=found["scores"])
+        self.say("cell", name=describe_cell(cell), key=cell.key, seconds=round(took, 3), scores=found["scores"])
 
     def compare(self, cell: Cell, forget: Part, classes: dict[str, torch.Tensor]) -> None:
         """Note how far a cell is from the Retrains that ran here, on D_f; a Retrain's floor is the others."""
@@ -287,7 +287,7 @@ def run_study(window: Window, name: str) -> None:
     lengths = list(study.lengths)
     for setting in (setting_of(study, gamma, seed) for seed in study.seeds for gamma in study.gammas):
         loaded = window.piece(f"load {setting.dataset}", 1, partial(load, window, setting))
-        recipe = loaded and references(window, study, setting, lengths, *loaded)
+        recipe = loaded and run_references(window, study, setting, lengths, *loaded)
         if not recipe:
             return
         for turn in range(study.rates):
@@ -298,7 +298,7 @@ def run_study(window: Window, name: str) -> None:
             window.pack()
 
 
-def references(
+def run_references(
     window: Window, study: Study, setting: Setting, lengths: list[int], data: Dataset, split: Split
 ) -> Config | None:
     """The recipe by which Original and Retrains know their images; None if one of them has not run.
@@ -310,12 +310,12 @@ def references(
         window.run(cell, data, split)
         record = window.record(cell)
         if record is None or record["scores"] is None:
-            return window.say("no reference", cell=name_of(cell))
+            return window.say("no reference", cell=describe_cell(cell))
         if record["scores"]["ra"] < GATE:
-            window.say("below the gate", cell=name_of(cell), ra=record["scores"]["ra"])
+            window.say("below the gate", cell=describe_cell(cell), ra=record["scores"]["ra"])
             if len(lengths) > 1:
                 del lengths[0]
-                return references(window, study, setting, lengths, data, split)
+                return run_references(window, study, setting, lengths, data, split)
     return recipe
 
 

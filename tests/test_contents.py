@@ -1,8 +1,10 @@
 """The lists of the package's files, and that every path that a text names is there."""
 
+import ast
 import importlib.util
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,30 @@ def test_the_links_of_the_texts_at_the_top_lead_somewhere():
     for path in ROOT.glob("*.md"):
         links = re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text())
         assert [link for link in links if not (ROOT / link).exists()] == [], path.name
+
+
+# A script's entry, the top of the repository, and what Sphinx calls an extension's entry.
+SHARED_NAMES = {"main", "ROOT", "setup"}
+
+
+def names_defined(path):
+    """What a module defines at its top level, imports aside."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def test_a_name_means_one_thing_in_the_package_the_benchmarks_and_the_tools():
+    places = defaultdict(set)
+    for path in (path for folder in ("falw", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py")):
+        for name in names_defined(path):
+            places[name].add(str(path.relative_to(ROOT)))
+    twice = {name: paths for name, paths in places.items() if len(paths) > 1 and not re.fullmatch("__.*__", name)}
+    assert {name: paths for name, paths in twice.items() if name not in SHARED_NAMES} == {}, "name one of them anew"
+    assert set(twice) == SHARED_NAMES, "SHARED_NAMES lists a name that is no longer shared"
 
 
 def test_attributes_of_the_package_are_its_names_and_no_paths():

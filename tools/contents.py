@@ -41,14 +41,14 @@ def summary(module: str) -> str:
     return docstring.splitlines()[0].removesuffix(".").replace("|", r"\|")
 
 
-def table() -> str:
+def file_table() -> str:
     """A row for each file and folder of the package."""
     names = {module: str(path_of(module)).removesuffix("__init__.py") for module in MODULES}
     rows = [f"| `{name}` | {summary(module)} |" for module, name in names.items()]
     return "\n".join(["| file | what it holds |", "| :-- | :-- |", *rows]) + "\n"
 
 
-def reference() -> str:
+def api_sections() -> str:
     """A section for each file, which Sphinx fills with its docstrings."""
     lines = {module: f"   :exclude-members: {names}\n" for module, names in EXCLUDED.items()}
     modules = [module for module in falw._HOME if path_of(module).name != "__init__.py"]
@@ -68,9 +68,9 @@ def reading_path() -> str:
 
 MARKDOWN = (BEGIN, END)
 PAGES = {
-    "README.md": (table, MARKDOWN),
-    "book/intro.md": (table, MARKDOWN),
-    "book/api.md": (reference, MARKDOWN),
+    "README.md": (file_table, MARKDOWN),
+    "book/intro.md": (file_table, MARKDOWN),
+    "book/api.md": (api_sections, MARKDOWN),
     "falw/__init__.py": (reading_path, ("(`make contents` writes the list):\n\n", "\n\nNames are loaded")),
 }
 

@@ -78,7 +78,7 @@ def to_myst(text: str) -> str:
     return re.sub(r"\0(\d+)\0", lambda m: code[int(m[1])], text)
 
 
-def markdown(source: str) -> dict:
+def text_cell(source: str) -> dict:
     """A cell of text."""
     return dict(nbformat.v4.new_markdown_cell(source, id=hashlib.sha256(source.encode()).hexdigest()[:8]))
 
@@ -90,9 +90,9 @@ def translate(notebook: dict) -> dict:
         meta, source = cell["metadata"], "".join(cell["source"])
         solution = "solution" in meta.get("tags", [])
         if solution and not inside:
-            cells.append(markdown(f"````{{solution-start}} {exercise}\n:class: dropdown\n````"))
+            cells.append(text_cell(f"````{{solution-start}} {exercise}\n:class: dropdown\n````"))
         if inside and not solution:
-            cells.append(markdown(f"% {exercise}\n````{{solution-end}}\n````"))
+            cells.append(text_cell(f"% {exercise}\n````{{solution-end}}\n````"))
         inside = solution
         if cell["cell_type"] == "markdown":
             source = to_myst(DETAILS.sub(r"\1", source))

@@ -18,14 +18,14 @@ from falw.lab.records import SAME_NUMBERS, code
 from falw.lab.run import run_cells
 from falw.train import Config
 
-RESULTS = Path(__file__).parent.parent / "results" / "cpu"
-COMPARED = ("scores", "audit", "forget_groups", "forget_probabilities")
+CPU_RECORDS = Path(__file__).parent.parent / "results" / "cpu"
+NUMBERS = ("scores", "audit", "forget_groups", "forget_probabilities")
 
 
 def stored() -> dict[str, list[dict]]:
     """Records that have scores, by the commit that made them."""
     of_commit = defaultdict(list)
-    for path in sorted(RESULTS.glob("*/*.json")):
+    for path in sorted(CPU_RECORDS.glob("*/*.json")):
         record = json.loads(path.read_text())
         if record.get("scores") and "recipe" in record:
             of_commit[record["commit"]].append(record)
@@ -44,7 +44,7 @@ def again(record: dict, out: Path, root: Path) -> bool:
     """Whether the cell of a record gives the same numbers today."""
     parts = Setting(**record["setting"]), record["method"], Config(**record["config"]), Config(**record["recipe"])
     (new,) = run_cells([Cell(*parts)], out, root=root, device="cpu", jobs=1)
-    return all(new[name] == record[name] for name in COMPARED if name in record)
+    return all(new[name] == record[name] for name in NUMBERS if name in record)
 
 
 def main() -> None:
