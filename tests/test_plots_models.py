@@ -88,7 +88,7 @@ def test_a_method_card_has_its_probabilities_and_its_deviations():
 
 
 def test_paths_run_over_epochs_towards_the_line_of_retrain():
-    ax = plots.paths({"rl": [0.9, 0.5, 0.3], "falw": [0.9, 0.4, 0.35]}, floor=0.33)
+    ax = plots.paths({"rl": [0.9, 0.5, 0.3], "falw": [0.9, 0.4, 0.35]}, retrain=0.33)
     *paths, floor = ax.lines
     assert [line.get_ydata().tolist() for line in paths] == [[0.9, 0.5, 0.3], [0.9, 0.4, 0.35]]
     assert list(paths[0].get_xdata()) == [0, 1, 2] and list(floor.get_ydata()) == [0.33, 0.33]

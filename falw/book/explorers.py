@@ -115,16 +115,16 @@ def _page(
         if chosen == begin:
             picture = _png(figure)
         _close(figure)
-    places = [list(values).index(begin[key]) for key, values in choices.items()]
+    begin_at = [list(values).index(begin[key]) for key, values in choices.items()]
     first = 0
-    for place, values in zip(places, choices.values(), strict=True):
-        first = first * len(values) + place
+    for step, values in zip(begin_at, choices.values(), strict=True):
+        first = first * len(values) + step
     lines, packed = _pack(frames)
     texts = [[_value_text(v) for v in values] for values in choices.values()]
     data = json.dumps({"lines": lines, "frames": packed, "alts": alts, "texts": texts}, separators=(",", ":"))
     sliders = "".join(
-        _SLIDER.format(label=html.escape(labels[key]), last=len(values) - 1, place=place, text=html.escape(text[place]))
-        for (key, values), place, text in zip(choices.items(), places, texts, strict=True)
+        _SLIDER.format(label=html.escape(labels[key]), last=len(values) - 1, step=step, text=html.escape(text[step]))
+        for (key, values), step, text in zip(choices.items(), begin_at, texts, strict=True)
     )
     page = _PAGE.format(
         name=name,
@@ -148,11 +148,11 @@ _PAGE = """<div class="explorer" id="explorer-{name}" role="group" aria-label="{
 
 _SLIDER = (
     '<label style="display:flex;gap:.6em;align-items:center;max-width:660px"><span style="flex:0 0 8em">{label}</span>'
-    '<input type="range" min="0" max="{last}" step="1" value="{place}" aria-valuetext="{text}"'
+    '<input type="range" min="0" max="{last}" step="1" value="{step}" aria-valuetext="{text}"'
     ' style="flex:1 1 6em;min-width:0"><output style="flex:0 0 7em">{text}</output></label>'
 )
 
-# A frame's number is its place in the product of the sliders, the last one running fastest.
+# A frame's number is its position in the product of the sliders, the last one running fastest.
 _SCRIPT = """(() => {
 const root = document.getElementById("explorer-NAME");
 const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
@@ -238,11 +238,11 @@ def forget_set(per_class: int = 450) -> None:
         return power_law_counts(round(ratio * classes * per_class), [per_class] * classes, gamma, cap)
 
     def alt(**values):
-        found = counts(**values)
-        gone, none = int((found == per_class).sum()), int((found == 0).sum())
+        forgotten = counts(**values)
+        gone, none = int((forgotten == per_class).sum()), int((forgotten == 0).sum())
         return (
             f"Forget counts by rank for gamma {values['gamma']:g}, ratio {values['ratio']:g},"
-            f" {values['classes']} classes, {values['cap']}: from {int(found[0])} to {int(found[-1])} images;"
+            f" {values['classes']} classes, {values['cap']}: from {int(forgotten[0])} to {int(forgotten[-1])} images;"
             f" {gone} classes are forgotten whole, {none} not at all."
         )
 
@@ -395,8 +395,8 @@ def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
 
     def of(group, epoch):
         c, stats = classes[group], trace.stats[epoch]
-        own, unseen = trace.y == c, trace.val_y == c
-        numbers = trace.p[epoch][own], trace.w[epoch][own], trace.val_p[epoch][unseen]
+        of_class, unseen = trace.y == c, trace.val_y == c
+        numbers = trace.p[epoch][of_class], trace.w[epoch][of_class], trace.val_p[epoch][unseen]
         return (*numbers, stats.mean[c].item(), stats.std[c].item())
 
     def alt(group, epoch):

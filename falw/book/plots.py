@@ -60,8 +60,8 @@ def class_counts(split: Split, ax: Axes | None = None) -> Axes:
     """How many images of each class are forgotten, classes by rank and coloured by group."""
     ax = axes(ax)
     for name, members in groups(split).items():
-        places, counts = split.rank[members].tolist(), split.forget_counts[members].tolist()
-        ax.bar(places, counts, color=GROUP_COLOURS[name], label=name, width=0.9)
+        ranks, counts = split.rank[members].tolist(), split.forget_counts[members].tolist()
+        ax.bar(ranks, counts, color=GROUP_COLOURS[name], label=name, width=0.9)
     ax.set(xlabel="class, by rank", ylabel="images to forget")
     ax.legend(title="group", frameon=False)
     return ax
@@ -140,10 +140,10 @@ def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") ->
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
     for panel, group in zip(panels, names, strict=True):
         for k, name in enumerate(methods):
-            own = rows[(rows["method"] == name) & (rows["group"] == group)]
-            x = own["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
+            gaps = rows[(rows["method"] == name) & (rows["group"] == group)]
+            x = gaps["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
             panel.errorbar(
-                x, own[f"{of}_mean"], own[f"{of}_sd"].fillna(0), marker=".", capsize=2, color=colour(name), label=name
+                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), marker=".", capsize=2, color=colour(name), label=name
             )
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
@@ -230,9 +230,9 @@ def class_statistics(stats: Mapping[str, ClassStats], ax: Axes | None = None) ->
     """Mean and one deviation of the unseen images of each class under several models, side by side."""
     ax = axes(ax, 8, 3)
     for k, (name, values) in enumerate(stats.items()):
-        place = np.arange(len(values.mean)) + 0.3 * (k - (len(stats) - 1) / 2)
+        positions = np.arange(len(values.mean)) + 0.3 * (k - (len(stats) - 1) / 2)
         mean, std = values.mean.numpy(), values.std.numpy()  # Matplotlib 3.7 would keep a tensor as objects
-        ax.errorbar(place, mean, std, fmt="o", markersize=4, linewidth=1, color=colour(name), label=name)
+        ax.errorbar(positions, mean, std, fmt="o", markersize=4, linewidth=1, color=colour(name), label=name)
     ax.set(xlabel="class", ylabel="p of unseen images: μ ± σ", ylim=(-0.1, 1.3))
     ax.legend(frameon=False, ncols=3, loc="upper left")
     return ax
@@ -302,10 +302,10 @@ def batch_losses(loss: Tensor, weight: Tensor, forget: Tensor, ax: Axes | None =
     ax = axes(ax)
     order = torch.argsort(torch.where(forget, loss * weight, loss.double() - 1e6), descending=True)
     bars, weighted = loss[order].numpy(), (loss * weight)[order].numpy()
-    place, n = np.arange(len(bars)), int(forget.sum())
-    ax.bar(place[:n], weighted[:n], color=colour("falw"), label="forgotten, weighted")
-    ax.bar(place[:n], bars[:n], fill=False, edgecolor="black", linewidth=0.8, label="forgotten, unweighted")
-    ax.bar(place[n:], bars[n:], color="#0072B2", label="retained")
+    positions, n = np.arange(len(bars)), int(forget.sum())
+    ax.bar(positions[:n], weighted[:n], color=colour("falw"), label="forgotten, weighted")
+    ax.bar(positions[:n], bars[:n], fill=False, edgecolor="black", linewidth=0.8, label="forgotten, unweighted")
+    ax.bar(positions[n:], bars[n:], color="#0072B2", label="retained")
     mean = (weighted[:n].sum() + bars[n:].sum()) / len(bars)
     ax.axhline(mean, color="black", linestyle="--", linewidth=1, label="mean of the batch")
     ax.set(xlabel="images of the batch", ylabel="loss")
@@ -344,10 +344,10 @@ def score_bars(scores: Mapping[str, Scores], ax: Axes | None = None) -> Axes:
     """The four scores of several models side by side."""
     ax = axes(ax)
     width = 0.8 / max(len(scores), 1)
-    places = np.arange(len(Scores._fields))
+    positions = np.arange(len(Scores._fields))
     for k, (name, values) in enumerate(scores.items()):
-        ax.bar(places + (k - (len(scores) - 1) / 2) * width, values, width, color=colour(name), label=name)
-    ax.set_xticks(places, [field.upper() for field in Scores._fields])
+        ax.bar(positions + (k - (len(scores) - 1) / 2) * width, values, width, color=colour(name), label=name)
+    ax.set_xticks(positions, [field.upper() for field in Scores._fields])
     ax.set(ylabel="%", ylim=(0, 105))
     ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
@@ -378,12 +378,12 @@ def method_card(name: str, forget: Mapping[str, Part], tol: float = 0.1) -> tupl
     return left, right
 
 
-def paths(values: Mapping[str, Sequence[float]], floor: float, ax: Axes | None = None) -> Axes:
+def paths(values: Mapping[str, Sequence[float]], retrain: float, ax: Axes | None = None) -> Axes:
     """A quantity after each epoch (0 is the Original) under several methods, with Retrain's value as a line."""
     ax = axes(ax)
     for name, path in values.items():
         ax.plot(range(len(path)), path, marker=".", label=name)
-    ax.axhline(floor, color=colour("retrain"), linewidth=1, linestyle="--", label="retrain")
+    ax.axhline(retrain, color=colour("retrain"), linewidth=1, linestyle="--", label="retrain")
     ax.set(xlabel="epoch", ylabel="mean probability of the true class", ylim=(0, 1))
     ax.legend(frameon=False)
     return ax
@@ -393,10 +393,10 @@ def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], a
     """Avg. Gap over the learning rate for methods of a search (`tune`), the chosen rate marked."""
     ax = axes(ax)
     for name in methods:
-        own = sorted((t for t in trials if t["method"] == name and "gap" in t), key=lambda t: t["changes"]["lr"])
-        rates, gaps = [t["changes"]["lr"] for t in own], [t["gap"] for t in own]
+        scored = sorted((t for t in trials if t["method"] == name and "gap" in t), key=lambda t: t["changes"]["lr"])
+        rates, gaps = [t["changes"]["lr"] for t in scored], [t["gap"] for t in scored]
         (line,) = ax.plot(rates, gaps, marker=".", color=colour(name), label=name)
-        best = min(own, key=lambda t: t["gap"])
+        best = min(scored, key=lambda t: t["gap"])
         ax.plot(best["changes"]["lr"], best["gap"], "o", markersize=9, fillstyle="none", color=line.get_color())
     ax.set(xscale="log", xlabel="learning rate", ylabel="Avg. Gap to Retrain, points", ylim=(0, None))
     ax.legend(frameon=False)
@@ -438,10 +438,10 @@ def embedding(points: Mapping[str, Tensor], y: Tensor, forget: Tensor) -> Sequen
     okabe = ["#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000", "#F0E442"]
     n = len(points)
     figure, panels = plt.subplots(1, n, squeeze=False, figsize=(3.3 * n, 3.9), dpi=144, layout="constrained")
-    for panel, (name, place) in zip(panels[0], points.items(), strict=True):
+    for panel, (name, xy) in zip(panels[0], points.items(), strict=True):
         for k, c in enumerate(dict.fromkeys(y.tolist())):
             mine = y == c
-            kept, gone = place[mine & ~forget], place[mine & forget]
+            kept, gone = xy[mine & ~forget], xy[mine & forget]
             panel.scatter(*kept.T, s=12, marker="o", facecolors="none", edgecolors=okabe[k], label=f"class {c}")
             panel.scatter(*gone.T, s=22, marker="x", color=okabe[k], linewidths=1.2)
         panel.set(title=name, xticks=[], yticks=[])
@@ -478,12 +478,12 @@ def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | Non
 def gap_over_time(rows: DataFrame, ax: Axes | None = None) -> Axes:
     """Avg. Gap over seconds for rows of `tables.table`; Retrain's own seconds and the noise floor are lines."""
     ax = axes(ax, 6.4, 4)
-    places = rows.set_index("method")[["seconds_mean", "gap_mean"]]
-    for name, place in places.drop(["retrain", "noise floor", "original"], errors="ignore").iterrows():
-        ax.plot(*place, "o", color=colour(name) or "#777777")
-        ax.annotate(name, place, xytext=(6, -3), textcoords="offset points", fontsize=8)
+    means = rows.set_index("method")[["seconds_mean", "gap_mean"]]
+    for name, point in means.drop(["retrain", "noise floor", "original"], errors="ignore").iterrows():
+        ax.plot(*point, "o", color=colour(name) or "#777777")
+        ax.annotate(name, point, xytext=(6, -3), textcoords="offset points", fontsize=8)
     ax.margins(0.15)
-    lines = places.at["retrain", "seconds_mean"], places.at["noise floor", "gap_mean"]
+    lines = means.at["retrain", "seconds_mean"], means.at["noise floor", "gap_mean"]
     ax.axvline(lines[0], color="black", linewidth=1, linestyle="--", label="retrain")
     ax.axhline(lines[1], color="#666666", linewidth=1, linestyle=":", label="noise floor")
     ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", yscale="log")
@@ -495,17 +495,17 @@ def gap_over_time(rows: DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def critical_difference(found: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+def critical_difference(comparison: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """Mean ranks of methods from `tables.mean_ranks`, best left; a bar joins those that cannot be told apart."""
-    ranks, width = found["ranks"], found["critical difference"]
+    ranks, width = comparison["ranks"], comparison["critical difference"]
     bars = _indistinct(list(ranks.values()), width)
     half = (len(ranks) + 1) // 2
     ax = axes(ax, 6.4, 0.24 * half + 0.16 * len(bars) + 1.1)
     low, high = 1, len(ranks)
     depth = 0.4 * len(bars) + 0.5
-    for place, (name, rank) in enumerate(ranks.items()):
-        left = place < half
-        y = -depth - 0.6 * (place if left else len(ranks) - 1 - place)
+    for order, (name, rank) in enumerate(ranks.items()):
+        left = order < half
+        y = -depth - 0.6 * (order if left else len(ranks) - 1 - order)
         x = low - 0.2 if left else high + 0.2
         ax.plot([rank, rank, x], [0, y, y], color=colour(name) or "#777777", linewidth=1.2)
         ax.annotate(
