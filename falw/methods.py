@@ -231,13 +231,14 @@ def _sweep(name: str, how: str, **options: Any) -> Method:
     return replace(falw, name=name, summary=f"FaLW {how}", weight=parts.falw_weight(**options), tuned_as="falw")
 
 
-# One part of a row exchanged, to see what that part does. FaLW draws labels once and its bases draw them again every
-# epoch, so a fair comparison needs both with both. "all" leaves these rows out; they are asked for by name.
+# One part of a row exchanged, to see what that part does. FaLW draws labels once and never the own, RL and SalUn every
+# epoch and from all classes: two things, which -fixed and -redrawn exchange together, so that both sides have the same.
+# "all" leaves these rows out; they are asked for by name.
 _variants = (
     replace(
         rl,
         name="rl-fixed",
-        summary="RL, labels drawn once and never the own",
+        summary="RL, two things changed: labels drawn once, and never the own",
         targets=once,
         search=_doubling(0.0025),
         colour="#8C510A",
@@ -245,7 +246,7 @@ _variants = (
     replace(
         salun,
         name="salun-fixed",
-        summary="SalUn, labels drawn once and never the own",
+        summary="SalUn, two things changed: labels drawn once, and never the own",
         targets=once,
         search=_doubling(0.0025),
         colour="#5AB4AC",
