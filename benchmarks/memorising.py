@@ -9,10 +9,9 @@ command; the seconds of seeds 0 and 1 add up to 780 to 840 an exponent. `falw.re
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from falw.lab.cells import FLOOR_SEED, RETRAIN, Cell, Setting, cells_of
+from falw.lab.cells import Setting, cells_of
 from falw.lab.curves import next_rate
 from falw.lab.run import run_cells
 
@@ -21,13 +20,6 @@ FIRST_RATES = {
     **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
 }
-
-
-def original_and_retrains(setting: Setting, retrains: int, epochs: int | None) -> list[Cell]:
-    """The Original and the Retrains, each from a seed of its own."""
-    original, retrain, second = cells_of(setting, [], epochs)
-    more = [replace(retrain.config, seed=setting.seed + FLOOR_SEED * k) for k in range(2, retrains)]
-    return [original, retrain, second, *(Cell(setting, RETRAIN, config, original.recipe) for config in more)]
 
 
 def run_setting(
@@ -43,7 +35,7 @@ def run_setting(
 ) -> None:
     """Every cell of a setting: references, each method at its first rates, then at rates drawn towards their FA."""
     where = {"root": root, "device": device, "jobs": 1}
-    retrained = run_cells(original_and_retrains(setting, retrains, epochs), out, **where)[1:]
+    retrained = run_cells(cells_of(setting, [], epochs, retrains=retrains), out, **where)[1:]
     aim = sum(record["scores"]["fa"] for record in retrained) / len(retrained)
     for method, first in first_rates.items():
         fa: dict[float, float | None] = {}

@@ -42,10 +42,11 @@ from falw.files import save_tensors, write_atomic
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import next_rate
-from falw.lab.records import Record, code, commit, identity_of, read_record
+from falw.lab.ensemble import far_from
+from falw.lab.records import DISTANCES, Record, code, commit, identity_of, read_distances, read_record
 from falw.lab.run import evaluate, load_setting, original_of, write_record
 from falw.methods import METHODS, VARIANTS, unlearn
-from falw.metrics import Part, Predictions, distances, reference, select
+from falw.metrics import Part, Predictions
 from falw.models import create
 from falw.split import Split, groups, long_tailed_split
 from falw.train import Config, predict, train_original
@@ -56,7 +57,6 @@ RESERVE = 8.0  # seconds at the end, for the last scores and the packing
 MARGIN = 1.1  # on what a cell took before
 SLOWEST = 60_000  # images a second that are counted on until the first measurement
 PACKED = "records.tar.gz"
-DISTANCES = "distances.json"  # of each cell to the Retrains beside it, as their probabilities do not leave the machine
 VOLUME = 15 * 2**20  # bytes of arrays in a file
 GATE = 99.5  # RA below which a network does not know its images by heart, and no table is made
 
@@ -79,9 +79,7 @@ class Window:
         self.originals: dict[str, tuple[nn.Module, float]] = {}
         self.scoring: dict[str, Future] = {}
         self.beside: dict[tuple[str, Setting], dict[Cell, Part]] = {}  # a setting's references and what they say of D_f
-        self.distances: dict[str, Any] = (
-            json.loads((WORK / DISTANCES).read_text()) if (WORK / DISTANCES).exists() else {}
-        )
+        self.distances = read_distances(WORK)  # as the probabilities of the Retrains do not leave the machine
         self.thread = ThreadPoolExecutor(1)
 
     def left(self) -> float:
@@ -197,12 +195,8 @@ class Window:
         if cell.method in (ORIGINAL, RETRAIN):
             beside[cell] = forget
         retrains = {c.key: part for c, part in beside.items() if c.method == RETRAIN}
-        for one, part in {**beside, cell: forget}.items():
-            others = [r for key, r in retrains.items() if key != one.key]
-            if len(others) > 1 and (cell.method == RETRAIN or one == cell):
-                found = parts_by_group([part, *others], classes).items()
-                far = {group: distances(own, reference(rest)) for group, (own, *rest) in found}
-                self.distances[one.key] = {"to": [key for key in retrains if key != one.key], **far}
+        changed = beside if cell.method == RETRAIN else {cell: forget}
+        self.distances |= far_from(retrains, {c.key: part for c, part in changed.items()}, classes)
         write_atomic(WORK / DISTANCES, lambda f: f.write(json.dumps(self.distances).encode()))
 
     # The end
@@ -216,13 +210,6 @@ class Window:
         for k, paths in enumerate(volumes(sorted(WORK.glob("*.npy")))):
             np.savez(self.out / f"arrays-{k}.npz", **{path.stem: np.load(path) for path in paths})
         write_atomic(self.out / "log.json", lambda f: f.write(json.dumps(self.log, indent=1).encode()))
-
-
-def parts_by_group(parts: Sequence[Part], classes: dict[str, torch.Tensor]) -> dict[str, list[Part]]:
-    """Parts of the same images, whole and cut to each group of classes that has one of them."""
-    chosen = {name: torch.isin(parts[0].y, members) for name, members in classes.items()}
-    cut = {name: [select(part, mask) for part in parts] for name, mask in chosen.items() if mask.any()}
-    return {"all": [*parts], **cut}
 
 
 def arrays(pred: Predictions) -> np.ndarray:

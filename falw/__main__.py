@@ -6,9 +6,12 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,7 +93,10 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="print the table of a folder of records")
     table.set_defaults(act=_table)
     table.add_argument("out", type=_path, metavar="FOLDER")
+    for command in (run, bench):
+        command.add_argument("--retrains", type=int, default=2, help="Retrains a setting (2); of 3 each has a floor")
     for command in (run, table):
+        command.add_argument("--scores", default="paper", help="paper (the default), distribution or all")
         command.add_argument("--format", default="md", help="md, csv or json")
 
     commands.add_parser("methods", help="list the methods").set_defaults(act=_methods)
@@ -103,10 +109,9 @@ def _run(args: argparse.Namespace) -> None:
     from falw.folders import draws_test_set
     from falw.lab import cells as lab_cells
     from falw.lab import run as runs
-    from falw.lab.records import frame
-    from falw.lab.tables import table
+    from falw.lab.records import frame, read_distances
 
-    form = _format(args.format)
+    form = _shown(args)
     seeds = _seeds(args.seeds)
     of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
     of_all = args.per_class is None and not find_source(args.dataset).generated
@@ -122,10 +127,12 @@ def _run(args: argparse.Namespace) -> None:
         args.methods,
         args.out,
         original_epochs=args.original_epochs,
+        retrains=args.retrains,
         **_where(args, [args.dataset]),
         **given,
     )
-    print(form(table(frame(records))))
+    rows = frame(records, read_distances(args.out))
+    print(form(rows))
 
 
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
@@ -193,7 +200,7 @@ def _bench(args: argparse.Namespace) -> None:
     from falw.lab.engines import find_device
     from falw.lab.records import frame
 
-    cells = grids.cells(args.grid, args.scale, _seeds(args.seeds), args.out)
+    cells = grids.cells(args.grid, args.scale, _seeds(args.seeds), args.out, args.retrains)
     where = _where(args, {cell.setting.dataset for cell in cells})
     if args.dry_run:
         device = find_device(args.device)
@@ -205,8 +212,8 @@ def _bench(args: argparse.Namespace) -> None:
             print(f"{sum(cell.method == method for cell in todo):5} {method}")
         print(f"{cost['images']:.3g} images in training, about {cost['seconds'] / jobs / 60:.3g} minutes on {device}")
         return
-    records = runs.run_cells(cells, args.out, **where)
-    print(grids.report(args.grid, args.scale, frame(records)))
+    rows = frame(runs.run_cells(cells, args.out, **where))
+    print(grids.report(args.grid, args.scale, rows))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -249,20 +256,21 @@ def _data_seed(text: str) -> int:
     return int(text)
 
 
-def _format(name: str):
-    from falw.lab.tables import FORMATS
+def _shown(args: argparse.Namespace) -> Callable[[DataFrame], str]:
+    """How a frame is printed: which scores, in which format."""
+    from falw.lab.tables import FORMATS, SCORES, table
 
-    if name not in FORMATS:
-        raise ValueError(f"unknown format '{name}'; choose one of: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    for given, known, what in ((args.format, FORMATS, "format"), (args.scores, SCORES, "scores")):
+        if given not in known:
+            raise ValueError(f"unknown {what} '{given}'; choose one of: {', '.join(known)}")
+    return lambda rows: FORMATS[args.format](table(rows, args.scores))
 
 
 def _table(args: argparse.Namespace) -> None:
     from falw.lab.records import records
-    from falw.lab.tables import table
 
-    form = _format(args.format)
-    print(form(table(records(args.out))))
+    form = _shown(args)
+    print(form(records(args.out)))
 
 
 def _methods(args: argparse.Namespace) -> None:

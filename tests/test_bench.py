@@ -210,7 +210,7 @@ def test_only_what_is_missing_is_computed(computed, folder, finished):
     records = run(SETTING, "ft,rl", folder, **QUICK)
     assert computed == ["ft"] and [r["scores"] for r in records] == [r["scores"] for r in finished[1]]
     written = {path.name for path in folder.iterdir() if path.stat().st_mtime_ns != before[path]}
-    assert written == {f"{key}.json", f"{key}.npz"}
+    assert written - {f"ensemble-{records[1]['key']}.npz"} == {f"{key}.json", f"{key}.npz", "distances.json"}
 
 
 def test_a_new_method_reuses_the_original_and_both_retrains(computed, folder):
@@ -261,7 +261,7 @@ def test_a_record_is_the_file_of_its_key(finished):
         assert json.loads((folder / f"{r['key']}.json").read_text()) == r
     assert names(folder) == sorted(
         [f"{r['key']}.{kind}" for r in records for kind in ("json", "npz")]
-        + [f"original-{cells_of(SETTING, [], 1)[0].parent}.pt"]
+        + [f"original-{cells_of(SETTING, [], 1)[0].parent}.pt", "distances.json", f"ensemble-{records[1]['key']}.npz"]
     )
     assert {r["key"] for r in read_records(folder)} == {r["key"] for r in records}
 

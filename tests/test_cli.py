@@ -109,7 +109,9 @@ def test_run_prints_a_table_and_stores_its_records(finished):
     )
     assert cells_of(lines[2]) == ["method", *COLUMNS.values()]
     assert [cells_of(line)[0] for line in lines[4:]] == ROWS
-    assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.npz"))) == 2 * len(ROWS)
+    keys = {path.stem for path in folder.glob("*.json")} - {"distances"}
+    arrays = {path.stem for path in folder.glob("*.npz") if not path.stem.startswith("ensemble-")}
+    assert len(keys) == 2 * len(ROWS) and arrays == keys
 
 
 def test_a_second_run_computes_nothing_and_prints_the_same(finished, falw, nothing_is_computed):
@@ -224,8 +226,8 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     asked = []
     monkeypatch.setattr(runs, "run_cells", lambda cells, out, **how: asked.extend(cells) or [])
     monkeypatch.setattr(grids, "report", lambda *args: "")
-    monkeypatch.setattr(lab_records, "frame", lambda records: records)
-    monkeypatch.setattr(tables, "table", lambda records: records)
+    monkeypatch.setattr(lab_records, "frame", lambda records, distances=None: records)
+    monkeypatch.setattr(tables, "table", lambda records, scores: records)
     monkeypatch.setattr(tables, "FORMATS", {"md": str})
     for command in (["run", "--methods", "ft"], ["bench", "table4"]):
         asked.clear()

@@ -24,7 +24,7 @@ ORIGINAL, RETRAIN = "original", "retrain"
 MOST_SEED = 2**32 - 1
 
 
-FLOOR_SEED = 1000  # added to the training seed of the second Retrain, whose gap to the first is the noise floor
+FLOOR_SEED = 1000  # between the training seeds of a setting's Retrains, whose gaps to the first are the noise floor
 
 
 POWER_LAW = ("ratio", "gamma", "cap")  # what draws a forget set that nobody lists
@@ -240,13 +240,15 @@ def cells_of(
     methods: Methods,
     original_epochs: int | None = None,
     out: str | Path | None = None,
+    retrains: int = 2,
     **changes: Any,
 ) -> list[Cell]:
-    """The cells of a setting: Original, Retrain, a second Retrain for the noise floor, and the methods.
+    """The cells of a setting: Original, Retrain, further Retrains for the noise floor, and the methods.
 
     `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `out` is
-    the folder of records beside which tuned values of the reader's own may lie. `changes` are values of the methods'
-    `Config` (lr, ...), before which what a method itself fixes goes.
+    the folder of records beside which tuned values of the reader's own may lie. `retrains` counts all of them, each of
+    a seed of its own. `changes` are values of the methods' `Config` (lr, ...), before which what a method itself fixes
+    goes.
     """
     find_model(setting.model)
     recipe = replace(RECIPES[setting.model], seed=setting.seed)
@@ -254,8 +256,9 @@ def cells_of(
         whole_number("original epochs", original_epochs, 1)
         reached = tuple(m for m in recipe.milestones if m < original_epochs)
         recipe = replace(recipe, epochs=original_epochs, milestones=reached)
-    again = replace(recipe, seed=setting.seed + FLOOR_SEED)
-    cells = [Cell(setting, *row, recipe) for row in ((ORIGINAL, recipe), (RETRAIN, recipe), (RETRAIN, again))]
+    whole_number("retrains", retrains, 1)
+    again = [replace(recipe, seed=setting.seed + k * FLOOR_SEED) for k in range(retrains)]
+    cells = [Cell(setting, ORIGINAL, recipe, recipe), *(Cell(setting, RETRAIN, config, recipe) for config in again)]
     table = tuned(out)
     for row in find_rows(methods):
         of_reader = () if is_shipped(row) else (row, fingerprint(row))

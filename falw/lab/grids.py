@@ -102,7 +102,7 @@ def settings_of(found: Grid, seeds: Sequence[int]) -> list[Setting]:
     ]
 
 
-def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None) -> list[Cell]:
+def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None, retrains: int = 2) -> list[Cell]:
     """Every cell of a table or figure, each once: Originals and Retrains are shared where settings are.
 
     `out` is the folder of records beside which tuned values of the reader's own may lie.
@@ -111,7 +111,7 @@ def cells(name: str, scale: str, seeds: Sequence[int], out: Path | None = None) 
         cell
         for found in find_grid(name, scale)
         for setting in settings_of(found, seeds)
-        for cell in cells_of(setting, found.methods, out=out)
+        for cell in cells_of(setting, found.methods, out=out, retrains=retrains)
     ]
     return list({cell.key: cell for cell in every}.values())
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -205,6 +206,12 @@ def read_predictions(record: Record, out: Path | str) -> Predictions:
         )
 
 
+def read_forget(key: str, out: Path | str) -> Part:
+    """The forget set's part of them alone."""
+    with np.load(Path(out) / f"{key}.npz") as z:
+        return Part(*(torch.from_numpy(z[f"forget_{k}"]) for k in Part._fields))
+
+
 def read_record(path: Path, cell: Cell | None = None) -> Record | None:
     """A record, None where there is none. One that is damaged or of another cell is set aside, with a warning.
 
@@ -245,6 +252,22 @@ def stored_records(out: str | Path) -> list[Record]:
     return [record for record in read if record is not None]
 
 
+Far = dict[str, dict[str, Any]]  # {key: {"to": keys of Retrains, "all": `metrics.distances`, "head": ..., ...}}
+DISTANCES = "distances.json"  # the file of them; `ensemble` writes it
+
+
+def read_distances(out: str | Path) -> Far:
+    """How far the cells of a folder are from their Retrains; empty where that was not computed."""
+    path = Path(os.path.expanduser(out), DISTANCES)
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        quarantine(path, str(error))
+        return {}
+
+
 # Records as rows of a DataFrame
 
 FLOOR = "noise floor"
@@ -252,33 +275,40 @@ GROUPS = ("all", "head", "mid", "tail")
 SETTING = [*(f.name for f in fields(Setting) if f.name not in ("seed", "data_seed")), "original_epochs"]
 SEEDS = ["seed", "data_seed"]
 CONFIG = [*(f.name for f in fields(Config) if f.name != "seed"), "row"]  # the seed is the setting's
+FAR = {  # column: group and number of `metrics.distances`
+    name if group == "all" else f"{name}_{group}": (group, name)
+    for group in GROUPS
+    for name in ("deviation", "abs_deviation", "w1", "kl", "outside")
+}
 COMPARED = [*Scores._fields, "mia_confidence", *(f"{unit}_{group}" for group in GROUPS for unit in ("fa", "p"))]
 
 
 def records(out: str | Path) -> DataFrame:
-    """A folder of records as a DataFrame: see `frame`. Raises FileNotFoundError where there is none."""
-    return frame(read_records(out))
+    """A folder of records as a DataFrame, distances with them: see `frame`. Raises FileNotFoundError without any."""
+    return frame(read_records(out), read_distances(out))
 
 
-def frame(records: Iterable[Record]) -> DataFrame:
+def frame(records: Iterable[Record], distances: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> DataFrame:
     """Records as a DataFrame, one row a cell in their order, to be asked by `query`, `groupby` and `merge`.
 
     Columns: the fields of `Setting` (lists as texts) and of `Config` (its seed aside), original_epochs and row; method,
-    a second Retrain being the "noise floor", and label, which tells apart configurations of one method on one setting;
+    further Retrains being the "noise floor", and label, which tells apart configurations of one method on one setting;
     fa, ra, ta, mia and the attacks of `audit` as mia_confidence, ...; of forgotten images, by group of classes ("all",
     "head", "mid", "tail"), fa_head, the mean probability p_head and its histogram counts_head; key, seconds, device,
     code, commit and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa,
-    d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. NaN is what was not
-    measured.
-    Raises ValueError if a setting and seed has several Retrains.
+    d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. From `distances`
+    (`read_distances`) come those to all Retrains of the setting and seed but the row itself: deviation, abs_deviation,
+    w1, kl and outside (see `metrics.distances`), and deviation_head, ... NaN is what was not measured.
+    Raises ValueError if a setting and seed has several Retrains of the setting's own seed.
     """
     import pandas as pd
 
-    columns = dict.fromkeys([*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS)])
-    rows = pd.DataFrame([{**columns, **_row(record)} for record in records]).drop_duplicates("key", ignore_index=True)
+    columns = dict.fromkeys([*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS), *FAR])
+    each = [{**columns, **_row(record), **_far(distances.get(record["key"], {}))} for record in records]
+    rows = pd.DataFrame(each).drop_duplicates("key", ignore_index=True)
     kinds = {
         **dict.fromkeys(["size", "classes", "per_class"], "Int64"),
-        **dict.fromkeys(["ratio", "gamma", "val", *COMPARED], float),
+        **dict.fromkeys(["ratio", "gamma", "val", *COMPARED, *FAR], float),
     }
     return _beside_retrain(rows.astype(kinds).assign(label=_method_labels(rows)))
 
@@ -295,6 +325,10 @@ def _row(record: Record) -> dict[str, Any]:
         **{f"mia_{attack}": value for attack, value in (record.get("audit") or {}).items()},
         **(_of_groups(record, record["scores"]) if record["scores"] else {}),
     }
+
+
+def _far(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {column: entry.get(group, {}).get(name) for column, (group, name) in FAR.items()}
 
 
 def _in_words(setting: dict[str, Any]) -> dict[str, Any]:

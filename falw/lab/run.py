@@ -28,6 +28,7 @@ from falw.folders import files_state, image_digests
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, Cell, Methods, Setting, cells_of, check_changes, digest, find_rows
 from falw.lab.engines import IN_PROCESS
+from falw.lab.ensemble import write_distances
 from falw.lab.ray import Engine
 from falw.lab.records import (
     OTHER,
@@ -302,6 +303,7 @@ def run(
     out: str | Path,
     *,
     original_epochs: int | None = None,
+    retrains: int = 2,
     root: str | Path | None = None,
     device: str = "auto",
     jobs: int | None = None,
@@ -313,13 +315,14 @@ def run(
     """Run the methods on a setting or several and return the records, in order; what is in `out` already is not run.
 
     methods: "all", names joined by commas, or a list of names and of rows of your own. `changes` replace values of the
-    methods' `Config` (lr=..., epochs=...), `original_epochs` the length of Original and Retrain. Raises ValueError for
-    a change that none of the methods reads. For the rest see `run_cells`.
+    methods' `Config` (lr=..., epochs=...), `original_epochs` the length of Original and Retrain, `retrains` how many of
+    these a setting has: from 3 up, each has the others to be compared with (`ensemble`). Raises ValueError for a change
+    that none of the methods reads. For the rest see `run_cells`.
     """
     settings, out = [setting] if isinstance(setting, Setting) else list(setting), os.path.expanduser(out)
     rows = find_rows(methods)
     check_changes(rows, changes)
-    cells = [cell for s in settings for cell in cells_of(s, rows, original_epochs, out, **changes)]
+    cells = [cell for s in settings for cell in cells_of(s, rows, original_epochs, out, retrains, **changes)]
     where: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "engine": engine}
     return run_cells(cells, out, **where, progress=progress, deterministic=deterministic)
 
@@ -338,8 +341,9 @@ def run_cells(
     """The records of the cells, in order, each run if it is not in `out`; Originals come first, then the longest.
 
     jobs: worker processes; by default one a core on a CPU, and the calling process alone on a GPU. deterministic: see
-    `train.make_deterministic`. Data sets and splits are checked before the first file is written. A UserWarning says so
-    if stored records were made by other code, and if a model diverges.
+    `train.make_deterministic`. Data sets and splits are checked before the first file is written; the last file says
+    how far the cells are from their Retrains (`ensemble.write_distances`). A UserWarning says so if stored records were
+    made by other code, and if a model diverges.
     Raises ValueError for what does not exist or fit, ChildProcessError if a worker is lost again and again.
     """
     if jobs is not None:
@@ -366,6 +370,7 @@ def run_cells(
     todo = sorted((cell for cell in cells if cell.key not in records), key=lambda c: -passes[c.key])
     remove_leftovers(out)
     if not todo:
+        write_distances(out)
         return [records[cell.key] for cell in cells]
     originals = {cell.parent: cell for cell in todo if cell.method == ORIGINAL}
     rest = [cell for cell in todo if cell not in originals.values()]
@@ -380,6 +385,7 @@ def run_cells(
                     warnings.warn(f"{name}: {record['failed']}", stacklevel=2)
                 bar.set_postfix_str(cell.method)
                 bar.update(passes[cell.key])
+    write_distances(out)
     return [records[cell.key] for cell in cells]
 
 

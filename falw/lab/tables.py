@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from falw.lab.cells import RETRAIN
-from falw.lab.records import GROUPS, SEEDS, SETTING, in_order
+from falw.lab.records import FLOOR, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, Method
 from falw.metrics import Scores
 
@@ -23,19 +23,30 @@ COLUMNS = {
     **{"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA"},
     **{"mia_confidence": "MIA (confidence)", "tow": "ToW", "seconds": "seconds"},
 }
+DISTRIBUTION = {  # of p_true on the forget set, and of probabilities: `metrics.distances`
+    **{"deviation": "deviation", "abs_deviation": "abs. deviation"},
+    **{"w1": "W1", "w1_head": "W1 head", "w1_mid": "W1 mid", "w1_tail": "W1 tail"},
+    **{"kl": "KL", "outside": "outside (%)"},
+}
+SCORES = {"paper": COLUMNS, "distribution": DISTRIBUTION, "all": {**COLUMNS, **DISTRIBUTION}}
 
 
-def table(frame: DataFrame) -> DataFrame:
+def table(frame: DataFrame, scores: str = "paper") -> DataFrame:
     """Rows of the paper's kind, one a setting and method: scores, gaps to Retrain and seconds over seeds.
+
+    scores: "paper"; "distribution", distances to all Retrains of a setting and seed; "all". ValueError for another.
 
     Columns are method (the label, see `records.frame`), seeds, without those that diverged, and diverged; "fa_mean",
     "fa_sd" (NaN for one seed) and "fa_gap", the mean over seeds of the distance to the Retrain of the same seed, so for
     "ra", "ta", "mia" and "mia_confidence"; mean and sd of "gap", "tow" and "seconds"; and the setting. The attack on
     p_true (`audit`), "mia_confidence", is not part of Avg. Gap. The row "noise floor" is a second Retrain against the
-    first.
+    first, of more Retrains each of them.
     """
-    spread = {f"{k}_{part}": (k, how) for k in COLUMNS for part, how in (("mean", "mean"), ("sd", "std"))}
-    far = {f"{k}_gap": (f"d_{k}", lambda d: d.abs().mean()) for k in (*Scores._fields, "mia_confidence")}
+    if scores not in SCORES:
+        raise ValueError(f"unknown scores '{scores}'; choose one of: {', '.join(SCORES)}")
+    columns, compared = SCORES[scores], (*Scores._fields, "mia_confidence")
+    spread = {f"{k}_{part}": (k, how) for k in columns for part, how in (("mean", "mean"), ("sd", "std"))}
+    far = {f"{k}_gap": (f"d_{k}", lambda d: d.abs().mean()) for k in compared if k in columns}
     frame = frame.sort_values(SEEDS)  # sums in one order: the same digits
     seed, ran = frame.groupby(SEEDS).ngroup(), frame["fa"].notna()  # several Retrains may have one seed
     frame = frame.assign(seed_ran=seed.where(ran), seed_diverged=seed.where(~ran))
@@ -44,7 +55,7 @@ def table(frame: DataFrame) -> DataFrame:
     rows = groups.agg(**counts, **spread, **far).reset_index().rename(columns={"label": "method"})
     rank = {name: k for k, name in enumerate(in_order(frame["label"].unique()))}
     rows = rows.sort_values([*SETTING, "method"], key=lambda c: c.map(rank) if c.name == "method" else c)
-    numbers = [name for k in COLUMNS for name in (f"{k}_mean", f"{k}_sd", f"{k}_gap") if name in rows]
+    numbers = [name for k in columns for name in (f"{k}_mean", f"{k}_sd", f"{k}_gap") if name in rows]
     return rows[["method", "seeds", "diverged", *numbers, *SETTING]].reset_index(drop=True)
 
 
@@ -88,16 +99,26 @@ def side_of(found: Mapping[str, Any], below: str = "closer", above: str = "furth
 def by_seed(frame: DataFrame, columns: str | list[str], by: str = "method") -> DataFrame:
     """Columns by method (or by="label"), one row a seed and setting, in the order in which these come; NaN: not run.
 
-    What diverged is left out. Raises ValueError if a method has several configurations on one setting and seed.
+    What diverged is left out; where there are several Retrains the noise floor is the mean of theirs. Raises ValueError
+    if a method has several configurations on one setting and seed.
     """
     rows = frame[frame["fa"].notna()]
     rows = rows.assign(setting=rows.groupby(SETTING, dropna=False).ngroup())
     index = [*SEEDS, "setting"]
+    rows = _one_floor(rows, [*index, "label"], [columns] if isinstance(columns, str) else columns)
     twice = rows.loc[rows.duplicated([*index, by], keep=False), "label"].unique()
     if len(twice):
         raise ValueError(f"several configurations of one method: query for one of {', '.join(in_order(twice))}")
     wide = rows.pivot(index=index, columns=by, values=columns)
     return wide.reindex(rows.set_index(index).index.unique())
+
+
+def _one_floor(rows: DataFrame, index: list[str], columns: list[str]) -> DataFrame:
+    """The rows with one of the noise floor for each value of `index`, in the place of the first."""
+    floor = rows["method"] == FLOOR
+    means = rows[floor].groupby(index, dropna=False)[columns].transform("mean")
+    rows = rows.assign(**{name: rows[name].where(~floor, means[name]) for name in columns})
+    return rows[~(floor & rows.duplicated(index))]
 
 
 def paired_gap(frame: DataFrame, method: str, base: str, confidence: float = 0.95) -> dict[str, Any]:
@@ -203,15 +224,26 @@ def describe(setting: Mapping[str, Any]) -> str:
 def scores_to_markdown(rows: DataFrame) -> str:
     """`table` as one table a setting: mean ± standard deviation over seeds, in brackets the mean distance to Retrain.
 
-    A row with fewer seeds than the heading says, or with seeds that diverged, says so.
+    A row with fewer seeds than the heading says, or with seeds that diverged, says so; a line under distances says how
+    they are read.
     """
-    parts = []
+    parts, columns = [], {k: heading for k, heading in SCORES["all"].items() if f"{k}_mean" in rows}
     for setting, same in rows.groupby(SETTING, dropna=False, sort=False):
         seeds = int((same["seeds"] + same["diverged"]).max())
-        lines = [[_named(row, seeds), *(_text(row, k) for k in COLUMNS)] for row in same.to_dict("records")]
+        lines = [[_named(row, seeds), *(_text(row, k) for k in columns)] for row in same.to_dict("records")]
         heading = f"**{describe(dict(zip(SETTING, setting, strict=True)))}** ({_count(seeds)})"
-        parts += [heading, markdown(["method", *COLUMNS.values()], lines)]
+        parts += [heading, markdown(["method", *columns.values()], lines)]
+        parts += [_how_to_read(same)] if {*DISTRIBUTION} <= {*columns} else []
     return "\n\n".join(parts)
+
+
+def _how_to_read(rows: DataFrame) -> str:
+    """Of a table of distances: which direction is good, and what the floor is."""
+    if rows["w1_mean"].isna().all():
+        return "Not measured: distances take the predictions of two Retrains; run the same with --retrains 2 or more."
+    retrain = rows.loc[rows["method"] == RETRAIN, "w1_mean"]
+    floor = "each Retrain from the others (retrain, noise floor)" if retrain.notna().any() else "takes --retrains 3"
+    return f"Distance to all Retrains; closer to 0 is better, down to the floor: {floor}. Outside: over 2 sd of theirs."
 
 
 def _named(row: Mapping[str, Any], seeds: int) -> str:
@@ -228,7 +260,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     mean, sd, gap = (row.get(f"{column}_{part}", math.nan) for part in ("mean", "sd", "gap"))
     if math.isnan(mean):
         return "–"
-    digits = 1 if column == "seconds" else 2
+    digits = 1 if column == "seconds" else 3 if column in DISTRIBUTION else 2
     text = f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
     return text if math.isnan(gap) else f"{text} ({gap:.2f})"
 
