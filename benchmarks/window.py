@@ -40,7 +40,7 @@ from falw.audit import entropy
 from falw.data import load_dataset
 from falw.files import save_tensors, write_atomic
 from falw.images import Dataset
-from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting
+from falw.lab.cells import GATE, ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import next_rate
 from falw.lab.ensemble import far_from
 from falw.lab.records import DISTANCES, Record, code, commit, identity_of, read_distances, read_record
@@ -58,7 +58,6 @@ MARGIN = 1.1  # on what a cell took before
 SLOWEST = 60_000  # images a second that are counted on until the first measurement
 PACKED = "records.tar.gz"
 VOLUME = 15 * 2**20  # bytes of arrays in a file
-GATE = 99.5  # RA below which a network does not know its images by heart, and no table is made
 
 
 # The window

@@ -133,6 +133,15 @@ def _run(args: argparse.Namespace) -> None:
     )
     rows = frame(records, read_distances(args.out))
     print(form(rows))
+    _say_gate(rows)
+
+
+def _say_gate(rows: DataFrame) -> None:
+    """A line for each set that is not known by heart."""
+    from falw.lab.tables import below_gate
+
+    for line in below_gate(rows):
+        _say(line)
 
 
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
@@ -214,6 +223,7 @@ def _bench(args: argparse.Namespace) -> None:
         return
     rows = frame(runs.run_cells(cells, args.out, **where))
     print(grids.report(args.grid, args.scale, rows))
+    _say_gate(rows)
 
 
 def _report(args: argparse.Namespace) -> None:

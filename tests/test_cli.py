@@ -229,6 +229,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     monkeypatch.setattr(lab_records, "frame", lambda records, distances=None: records)
     monkeypatch.setattr(tables, "table", lambda records, scores: records)
     monkeypatch.setattr(tables, "FORMATS", {"md": str})
+    monkeypatch.setattr(tables, "below_gate", lambda records: [])
     for command in (["run", "--methods", "ft"], ["bench", "table4"]):
         asked.clear()
         assert falw(*command, "--out", tmp_path / "records")[0] == 0
@@ -370,7 +371,8 @@ def test_a_refusal_in_a_process_of_its_own(tmp_path):
 def test_what_diverges_is_counted_in_the_table(falw, tmp_path):
     status, out, err = falw("run", *QUICK[:-1], "ft", "--lr", "1e30", "--out", tmp_path)
     assert status == 0 and ["ft (1 diverged)", *["–"] * 7] in [cells_of(line)[:-1] for line in out.splitlines()]
-    (line,) = said(err)
+    line, about_the_set = said(err)
+    assert "original epochs 1, per class 12, size 8: RA" in about_the_set
     assert re.fullmatch(r"falw: ft, gamma 0.5, seed 0: .* it has diverged; lower the learning rate", line)
 
 
