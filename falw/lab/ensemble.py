@@ -110,13 +110,13 @@ def far_from(retrains: Mapping[str, Part], parts: Mapping[str, Part], classes: M
     for key, part in parts.items():
         others = {k: retrain for k, retrain in retrains.items() if k != key}
         if len(others) > 1:
-            cut = by_group([part, *others.values()], classes)
+            cut = parts_by_group([part, *others.values()], classes)
             of_groups = {group: distances(ours, reference(theirs)) for group, (ours, *theirs) in cut.items()}
             far[key] = {"to": list(others), **of_groups}
     return far
 
 
-def by_group(parts: Sequence[Part], classes: Mapping[str, Tensor]) -> dict[str, list[Part]]:
+def parts_by_group(parts: Sequence[Part], classes: Mapping[str, Tensor]) -> dict[str, list[Part]]:
     """Parts of the same images, whole and cut to each group of classes that has one of them."""
     chosen = {name: torch.isin(parts[0].y, members) for name, members in classes.items()}
     cut = {name: [select(part, mask) for part in parts] for name, mask in chosen.items() if mask.any()}
