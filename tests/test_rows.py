@@ -229,7 +229,7 @@ def test_a_row_runs_in_another_process_and_its_changed_namesake_beside_it(tmp_pa
     assert (there["key"], there["row"], there["scores"]) == tuple(here[3][k] for k in ("key", "row", "scores"))
     changed = run(SETTING, [second], tmp_path / "here", epochs=1, **QUICK)
     assert changed[3]["key"] != here[3]["key"] and changed[3]["row"] != here[3]["row"]
-    assert len(list((tmp_path / "here").glob("*.json"))) == 5
+    assert len(falw.read_records(tmp_path / "here")) == 5
     labels = [f"mine (row {records[3]['row']})" for records in (here, changed)]
     assert sorted(falw.records(tmp_path / "here")["label"])[:2] == sorted(labels)
 
