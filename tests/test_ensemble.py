@@ -104,16 +104,19 @@ def test_what_the_retrains_say_of_each_sample_is_stored(tmp_path):
         assert said["retrains"].tolist() == retrains
 
 
-def test_groups_are_those_of_the_record():
-    """Classes that lose as many images as each other, full classes and another cap rule among them."""
-    ties = 0
+def test_groups_have_the_sizes_that_records_give():
     for folder in ("cpu/textures", "cpu/tiny-imagenet", "memorising/cifar10", "gpu/nvidia-h200"):
         for record in read_records(f"results/{folder}"):
             counts = np.array(record["forget_counts"])
             sizes = {name: counts[classes.numpy()].sum() for name, classes in groups_of(record).items()}
             assert sizes == {name: sum(d["counts"]) for name, d in record["forget_probabilities"].items()}
-            ties += len(set(counts)) < len(counts)
-    assert ties > 100
+
+
+@pytest.mark.parametrize("asked", [{"gamma": 0.0}, {"gamma": 2.0, "seed": 3}, {"forget": (50, 3, 20, 4)}])
+def test_groups_are_those_of_the_split_where_classes_lose_equally_many(asked):
+    split = falw.load_setting(Setting(classes=6, per_class=12, size=8, **asked))[1]
+    ours, theirs = groups_of({"forget_counts": split.forget_counts.tolist()}), falw.groups(split)
+    assert {name: c.tolist() for name, c in ours.items()} == {name: c.tolist() for name, c in theirs.items()}
 
 
 # What distances survive
