@@ -126,7 +126,7 @@ LIMITS = ["raylet_start_wait_time_s", "worker_register_timeout_seconds", "gcs_se
 LIMITS += ["gcs_rpc_server_connect_timeout_s", "py_gcs_connect_timeout_s"]
 os.environ |= {f"RAY_{name}": "300" for name in LIMITS}
 os.environ |= {f"RAY_{name}": "300000" for name in ("agent_register_timeout_ms", "health_check_timeout_ms")}
-os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 leaves a worker next to nothing beside busy processes
+os.environ |= {"RAY_worker_niceness": "0"}  # Ray's 15 leaves a worker next to nothing beside busy processes
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this system")
 
