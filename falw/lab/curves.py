@@ -104,7 +104,7 @@ def curve(
         whole_number(name, value, 1)
     rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
     first = {row.name: _first_rates(row, first_rates) for row in rows}
-    _check_not_turned(rows, changes)
+    _check_notturned_in(rows, changes)
     how: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "progress": progress, "engine": engine}
     how["deterministic"] = deterministic
     beside = [cell for s in settings for cell in references(s, retrains, original_epochs)]
@@ -133,7 +133,7 @@ def _first_rates(row: Method, given: FirstRates) -> Sequence[float]:
     return first
 
 
-def _check_not_turned(rows: Sequence[Method], changes: dict[str, Any]) -> None:
+def _check_notturned_in(rows: Sequence[Method], changes: dict[str, Any]) -> None:
     check_changes(rows, changes)
     for row in rows:
         if knob(row) in changes:
@@ -216,19 +216,39 @@ def at_equal_fa(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> Dat
             raise ValueError("no Retrain among these records: its FA is where methods are compared; run it first")
         reference = retrains[names].mean()
         for method, runs in cells[~cells.method.isin((ORIGINAL, *REFERENCES))].groupby("method", sort=False):
-            at = _at(runs, _turned(runs), reference.fa, names)
+            at = _at(runs, turned_in(runs), reference.fa, names)
             far = {"d_fa" if name == "fa" else name: at.pop(name) - reference[name] for name in names}
             rows.append({**dict(zip(PLACE, place, strict=True)), "method": method, **at, **far})
     return pd.DataFrame(rows)
 
 
-def _turned(runs: DataFrame) -> str:
+def turned_in(runs: DataFrame) -> str:
     """In which of KNOBS runs of a method differ, the first if in none; raises ValueError if they differ in more."""
     differ = [name for name in CONFIG if runs[name].nunique(dropna=False) > 1]
     turned = next((name for name in KNOBS if name in differ), KNOBS[0])
     if also := [name for name in differ if name != turned]:
         raise ValueError(f"runs of {runs.method.iloc[0]} differ in {', '.join(also)}, too: query for one value of each")
     return turned
+
+
+def mean_curve(runs: DataFrame, measure: str) -> DataFrame:
+    """A method's curve over seeds: rate, "fa" and the measure, a mean over seeds at every rate at which one ran.
+
+    Between a seed's rates both are interpolated in log(rate). Only rates between the lowest and the highest of every
+    seed are there: none where these ranges do not overlap.
+    """
+    import numpy as np
+    import pandas as pd
+
+    turned = turned_in(runs)
+    seeds = [each.sort_values(turned) for _, each in runs[runs.fa.notna()].groupby(SEEDS)]
+    low, high = max(each[turned].min() for each in seeds), min(each[turned].max() for each in seeds)
+    rates = np.unique([rate for each in seeds for rate in each[turned] if low <= rate <= high])
+    means = {
+        name: np.mean([np.interp(np.log(rates), np.log(each[turned]), each[name]) for each in seeds], axis=0)
+        for name in ("fa", measure)
+    }
+    return pd.DataFrame({turned: rates, **means})
 
 
 def _at(runs: DataFrame, turned: str, aim: float, names: Sequence[str]) -> dict[str, Any]:
@@ -254,8 +274,11 @@ def retrain_spread(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> 
     return (retrains.groupby(PLACE, dropna=False)[["fa", *measures]].var().mean() ** 0.5).to_dict()
 
 
-# What a page says of a measure, and whether more of it is better
-MEASURES = {"ra": ("RA", "higher"), "ta": ("TA", "higher"), "w1": ("W1", "lower"), "kl": ("KL", "lower")}
+# What pages call a measure, its unit, and which direction is good
+MEASURES = {
+    **{"ra": ("RA", ", %", "higher"), "ta": ("TA", ", %", "higher")},
+    **{"w1": ("W1", "", "lower"), "kl": ("KL", ", nats", "lower")},
+}
 
 
 def measured(frame: DataFrame) -> list[str]:
@@ -275,7 +298,7 @@ def to_markdown(frame: DataFrame) -> str:
         below = ["one Retrain, sd", "", *(f"± {spread[name]:.{_digits(name)}f}" for name in ("fa", *measures)), ""]
         columns = ["method", "lr", "FA", *(MEASURES[name][0] for name in measures), "seeds that reach it"]
         parts += [f"**{describe(dict(zip(SETTING, setting, strict=True)))}**", markdown(columns, [*lines, below])]
-    good = "; ".join(f"{MEASURES[name][0]}: {MEASURES[name][1]} is better" for name in measures)
+    good = "; ".join(f"{MEASURES[name][0]}: {MEASURES[name][-1]} is better" for name in measures)
     return "\n\n".join([*parts, f"At equal FA, less the Retrains' mean. {good}. {NOT_REACHED}"])
 
 
