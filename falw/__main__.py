@@ -19,7 +19,8 @@ class Parser(argparse.ArgumentParser):
 
 
 ADOPT = """let `run` and `bench` use the values chosen: they go into the file that FALW_TUNED names, else into
-falw-tuned.json beside the folder of --out, and are read from there for every folder beside it"""
+falw-tuned.json beside the folder of --out, and are read from there for every folder beside it; they are those of a data
+set and network, so values for another gamma need a file of their own in FALW_TUNED"""
 
 
 def _path(text: str) -> Path:
@@ -53,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
     tune = commands.add_parser("tune", help="choose each method's learning rate by a fair search")
     tune.set_defaults(act=_tune)
-    tune.add_argument("--seed", type=int, default=100, help="of split, training and data; not to be reported (100)")
+    tune.add_argument("--seed", type=int, help="of split, training and data; not to be reported (100)")
+    tune.add_argument("--seeds", default="1", help="the mean over several: 3 for 100, 101, 102; or a list: 4,5,6")
     tune.add_argument("--adopt", action="store_true", help=ADOPT)
 
     for command in (run, curve, tune):
@@ -207,8 +209,12 @@ def _tune(args: argparse.Namespace) -> None:
     from falw.lab import cells as lab_cells
     from falw.lab import search as lab_search
 
-    setting = lab_cells.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
-    search = lab_search.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
+    if "," in args.seeds and args.seed is not None:
+        raise ValueError(f"seed {args.seed} and seeds '{args.seeds}' both say on what to tune: give one of them")
+    first = 100 if args.seed is None else args.seed
+    seeds = [seed + first * ("," not in args.seeds) for seed in _seeds(args.seeds)]
+    setting = lab_cells.Setting(**_setting(args))
+    search = lab_search.tune(setting, args.methods, args.out, seeds=seeds, **_where(args, [args.dataset]))
     lab_search.write_search(search, args.out / "search.json")
     if args.adopt:
         lab_search.adopt(search, args.out)

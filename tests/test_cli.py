@@ -256,6 +256,16 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
         assert {cell.config.lr for cell in asked if cell.method == "ft"} == {search["chosen"]["ft"]["lr"]}
 
 
+def test_tune_takes_several_seeds(falw, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab_search, "tune", lambda *args, seeds, **how: asked.append(seeds) or {"trials": []})
+    for given in ([], ["--seed", 7], ["--seeds", 3], ["--seeds", 2, "--seed", 7], ["--seeds", "4,9"]):
+        assert falw("tune", "--methods", "ft", *given, "--out", tmp_path)[0] == 0
+    assert asked == [[100], [7], [100, 101, 102], [7, 8], [4, 9]]
+    both = falw("tune", "--methods", "ft", "--seeds", "4,9", "--seed", 7, "--out", tmp_path)
+    refused(both, "seed 7 and seeds '4,9' both say on what to tune: give one of them")
+
+
 def test_a_table_leaves_the_search_beside_the_records_alone(small_grid, falw, tmp_path):
     falw("tune", "--methods", "ft", *SMALL, "--out", tmp_path)
     status, _, err = falw("table", tmp_path)

@@ -1,7 +1,10 @@
 """Operating curves on records made by hand: what is read off lies on lines whose equations are known."""
 
+import importlib
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -209,7 +212,29 @@ def test_without_a_retrain_there_is_no_curve(ran):
         curve(Setting(), "rl", "unused")
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_the_stored_curves_are_what_is_asked_for_again(monkeypatch, gamma):
+    folder = Path(__file__).resolve().parent.parent / "results" / "memorising" / "cifar10"
+    monkeypatch.syspath_prepend(str(folder.parents[2] / "benchmarks"))
+    study = importlib.import_module("memorising")
+    stored = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    monkeypatch.setattr(curves, "run_cells", lambda cells, out, **how: [stored[cell.key] for cell in cells])
+    options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": 1, "data_seed": 1}
+    how = {"original_epochs": study.EPOCHS, "retrains": study.RETRAINS, "first_rates": study.FIRST_RATES}
+    records = curve(Setting("folder:cifar10-jpeg", **options), [*study.FIRST_RATES], "unused", **how)
+    there = [r for r in stored.values() if (r["setting"]["gamma"], r["setting"]["seed"]) == (gamma, 1)]
+    assert {r["key"] for r in records} >= {r["key"] for r in there if r["method"] != "original"} and len(there) > 25
+
+
 # The table
+
+
+def test_means_are_of_the_seeds_that_reach_the_fa():
+    runs = {0: ((0.01, 60, 98), (0.04, 40, 90)), 1: ((0.01, 80, 90), (0.04, 70, 80))}
+    rows = [line("rl", *run, seed) for seed, each in runs.items() for run in each]
+    table = to_markdown(pd.DataFrame([*retrains(0), *retrains(1), *rows]))
+    (row,) = [line for line in table.splitlines() if line.startswith("| rl")]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["rl", "0.02", "+0.00", "-5.50", "+0.00", "1 of 2"]
 
 
 def test_the_table_says_who_did_not_reach_the_fa_and_how_far_retrains_lie_apart():

@@ -17,8 +17,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from falw.lab.cells import ORIGINAL, RETRAIN
-from falw.lab.curves import MEASURES, REFERENCES, mean_curve, turned_in
+from falw.lab.curves import MEASURES, REFERENCES, mean_curve
 from falw.lab.records import SEEDS, SETTING, in_order
+from falw.lab.tables import turned_in
 from falw.lab.traces import Trace
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores, deviation

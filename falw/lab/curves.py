@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from falw.lab.cells import FLOOR_SEED, ORIGINAL, RETRAIN, Cell, Methods, Setting, cells_of, check_changes, find_rows
 from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
-from falw.lab.records import CONFIG, FLOOR, SEEDS, SETTING, Record, in_order
+from falw.lab.records import FLOOR, SEEDS, SETTING, Record, in_order
 from falw.lab.run import run_cells
-from falw.lab.tables import KNOBS, describe, interval, knobs_text, markdown, side_of, values_read
+from falw.lab.tables import KNOBS, describe, interval, knobs_text, markdown, side_of, turned_in, values_read
 from falw.methods import Method, find_method
 from falw.train import whole_number
 
@@ -220,15 +220,6 @@ def at_equal_fa(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> Dat
             far = {"d_fa" if name == "fa" else name: at.pop(name) - reference[name] for name in names}
             rows.append({**dict(zip(PLACE, place, strict=True)), "method": method, **at, **far})
     return pd.DataFrame(rows)
-
-
-def turned_in(runs: DataFrame) -> str:
-    """In which of KNOBS runs of a method differ, the first if in none; raises ValueError if they differ in more."""
-    differ = [name for name in CONFIG if runs[name].nunique(dropna=False) > 1]
-    turned = next((name for name in KNOBS if name in differ), KNOBS[0])
-    if also := [name for name in differ if name != turned]:
-        raise ValueError(f"runs of {runs.method.iloc[0]} differ in {', '.join(also)}, too: query for one value of each")
-    return turned
 
 
 def mean_curve(runs: DataFrame, measure: str) -> DataFrame:

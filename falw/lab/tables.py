@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from falw.lab.cells import RETRAIN
-from falw.lab.records import GROUPS, SEEDS, SETTING, in_order
+from falw.lab.records import CONFIG, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores
 
@@ -44,6 +44,15 @@ def knobs_text(run: Mapping[str, Any]) -> str:
     """KNOBS as a cell of a table: "0.02", "0.02, coefficient 25", or "coefficient 0.1" where there is no rate."""
     texts = {"": run["lr"], "coefficient ": run["coefficient"]}
     return ", ".join(f"{name}{value:.3g}" for name, value in texts.items() if value == value)
+
+
+def turned_in(runs: DataFrame) -> str:
+    """In which of KNOBS runs of a method differ, the first if in none; raises ValueError if they differ in more."""
+    differ = [name for name in CONFIG if runs[name].nunique(dropna=False) > 1]
+    turned = next((name for name in KNOBS if name in differ), KNOBS[0])
+    if also := [name for name in differ if name != turned]:
+        raise ValueError(f"runs of {runs.method.iloc[0]} differ in {', '.join(also)}, too: query for one value of each")
+    return turned
 
 
 def table(frame: DataFrame) -> DataFrame:
