@@ -286,7 +286,7 @@ def to_markdown(frame: DataFrame) -> str:
         names = in_order(matches.method.unique()) if len(matches) else []
         lines = [_line(matches[matches.method == name], measures) for name in names]
         spread = retrain_spread(cells, measures)
-        below = ["one Retrain, sd", "", *(f"± {spread[name]:.{_digits(name)}f}" for name in ("fa", *measures)), ""]
+        below = ["one Retrain, sd", "", *(_plus_minus(spread[name], _digits(name)) for name in ("fa", *measures)), ""]
         columns = ["method", "lr", "FA", *(MEASURES[name][0] for name in measures), "seeds that reach it"]
         parts += [f"**{describe(dict(zip(SETTING, setting, strict=True)))}**", markdown(columns, [*lines, below])]
     good = "; ".join(f"{MEASURES[name][0]}: {MEASURES[name][-1]} is better" for name in measures)
@@ -311,8 +311,12 @@ def _digits(name: str) -> int:
     return 3 if name in ("w1", "kl") else 2
 
 
+def _plus_minus(sd: float, digits: int) -> str:
+    return "–" if math.isnan(sd) else f"± {sd:.{digits}f}"
+
+
 def _mean_and_sd(values: Series, digits: int) -> str:
-    sd = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    sd = f" {_plus_minus(values.std(), digits)}" if len(values) > 1 else ""
     return f"{round(values.mean(), digits) + 0:+.{digits}f}{sd}"  # + 0 takes the sign from -0
 
 
