@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for gamma in TWO_GAMMAS:
             options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}
             setting = Setting("folder:cifar10-jpeg", **options)
-            recipe = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS, "root": args.root, "device": "cpu", "jobs": 1}
-            curve(setting, [*FIRST_RATES], args.out, first_rates=FIRST_RATES, **recipe)
+            references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS}
+            how = {"root": args.root, "device": "cpu", "jobs": 1}
+            curve(setting, [*FIRST_RATES], args.out, first_rates=FIRST_RATES, **references, **how)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
 - parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
   penalties
-- methods.py, 369 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 370 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 

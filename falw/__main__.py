@@ -125,7 +125,7 @@ def _curve(args: argparse.Namespace) -> None:
     first = None if args.lr is None else _rates(args.lr)
     beside = {"rates": args.rates, "retrains": args.retrains, "first_rates": first}
     how = _how(args, "epochs", "coefficient")
-    print(curves.to_markdown(frame(curves.curve(_settings(args), args.methods, args.out, **beside, **how))))
+    print(curves.equal_fa_to_markdown(frame(curves.curve(_settings(args), args.methods, args.out, **beside, **how))))
 
 
 def _settings(args: argparse.Namespace) -> list:

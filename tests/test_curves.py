@@ -18,11 +18,11 @@ from falw.lab.curves import (
     coarse_rates,
     curve,
     difference,
+    equal_fa_to_markdown,
     knob,
     next_rate,
     rate_after,
     retrain_spread,
-    to_markdown,
 )
 from falw.lab.records import CONFIG, SETTING
 from falw.methods import METHODS, VARIANTS, find_method
@@ -220,7 +220,7 @@ def test_the_stored_curves_are_what_is_asked_for_again(monkeypatch, gamma):
     stored = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     monkeypatch.setattr(curves, "run_cells", lambda cells, out, **how: [stored[cell.key] for cell in cells])
     options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": 1, "data_seed": 1}
-    how = {"original_epochs": study.EPOCHS, "retrains": study.RETRAINS, "first_rates": study.FIRST_RATES}
+    how = {"original_epochs": study.TRAINING_EPOCHS, "retrains": study.RETRAINS, "first_rates": study.FIRST_RATES}
     records = curve(Setting("folder:cifar10-jpeg", **options), [*study.FIRST_RATES], "unused", **how)
     there = [r for r in stored.values() if (r["setting"]["gamma"], r["setting"]["seed"]) == (gamma, 1)]
     assert {r["key"] for r in records} >= {r["key"] for r in there if r["method"] != "original"} and len(there) > 25
@@ -232,7 +232,7 @@ def test_the_stored_curves_are_what_is_asked_for_again(monkeypatch, gamma):
 def test_means_are_of_the_seeds_that_reach_the_fa():
     runs = {0: ((0.01, 60, 98), (0.04, 40, 90)), 1: ((0.01, 80, 90), (0.04, 70, 80))}
     rows = [line("rl", *run, seed) for seed, each in runs.items() for run in each]
-    table = to_markdown(pd.DataFrame([*retrains(0), *retrains(1), *rows]))
+    table = equal_fa_to_markdown(pd.DataFrame([*retrains(0), *retrains(1), *rows]))
     (row,) = [line for line in table.splitlines() if line.startswith("| rl")]
     assert [cell.strip() for cell in row.strip("|").split("|")] == ["rl", "0.02", "+0.00", "-5.50", "+0.00", "1 of 2"]
 
@@ -241,7 +241,7 @@ def test_the_table_says_who_did_not_reach_the_fa_and_how_far_retrains_lie_apart(
     reach = [line("rl", lr, fa, ra, seed) for seed in (0, 1) for lr, fa, ra in ((0.01, 60, 98), (0.04, 40, 90))]
     short = [line("ft", lr, fa, 95, seed) for seed in (0, 1) for lr, fa in ((0.1, 80), (0.4, 60))]
     frame = pd.DataFrame([*retrains(0), *retrains(1), *short, *reach])
-    text = to_markdown(frame)
+    text = equal_fa_to_markdown(frame)
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("|")]
     assert rows[0] == ["method", "lr", "FA", "RA", "TA", "seeds that reach it"]
     assert rows[2:] == [
@@ -250,7 +250,7 @@ def test_the_table_says_who_did_not_reach_the_fa_and_how_far_retrains_lie_apart(
         ["one Retrain, sd", "", "± 1.41", "± 0.71", "± 0.00", ""],
     ]
     assert "RA: higher is better; TA: higher is better." in text and "W1" not in text
-    assert "W1: lower is better" in to_markdown(frame.assign(w1=0.1))
+    assert "W1: lower is better" in equal_fa_to_markdown(frame.assign(w1=0.1))
     assert retrain_spread(frame)["fa"] == pytest.approx(np.std([49, 51], ddof=1))
 
 

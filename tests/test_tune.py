@@ -20,11 +20,11 @@ from falw.lab.search import (
     adopt,
     at_the_edge,
     bootstrap_choice,
-    searched,
-    write_search,
     choices_to_markdown,
+    searched,
     trials_of,
     unseen_gap,
+    write_search,
 )
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap

@@ -416,7 +416,7 @@ def operating_curves(
     dotted line is the Retrains' mean FA, where methods are compared. The Original is drawn where it lies among the
     others. Raises ValueError for records of several settings and for a measure that they do not have.
     """
-    ran = _measured(frame, measure)
+    ran = _of_one_setting(frame, measure)
     ax, taken = axes(ax, 5, 4.4), list[str]()
     for name in methods or in_order(set(ran["method"]) - {ORIGINAL, *REFERENCES}):
         runs = ran[ran["method"] == name]
@@ -435,7 +435,7 @@ def operating_curves(
     return ax
 
 
-def _measured(frame: DataFrame, measure: str) -> DataFrame:
+def _of_one_setting(frame: DataFrame, measure: str) -> DataFrame:
     """What has the measure, of one setting."""
     if measure not in frame or frame[measure].isna().all():
         raise ValueError(f"these records have no '{measure}'; choose a column of `frame` that has values, as ra")

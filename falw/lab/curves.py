@@ -53,7 +53,7 @@ def coarse_rates(row: Method) -> tuple[float, ...]:
     return values[len(values) // 2 - 1], values[len(values) // 2 + 1]
 
 
-def references(setting: Setting, retrains: int, original_epochs: int | None = None) -> list[Cell]:
+def original_and_retrains(setting: Setting, retrains: int, original_epochs: int | None = None) -> list[Cell]:
     """The Original and so many Retrains, each from a seed of its own."""
     original, retrain, second = cells_of(setting, [], original_epochs)
     more = [replace(retrain.config, seed=setting.seed + FLOOR_SEED * k) for k in range(2, retrains)]
@@ -107,7 +107,7 @@ def curve(
     _check_notturned_in(rows, changes)
     how: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "progress": progress, "engine": engine}
     how["deterministic"] = deterministic
-    beside = [cell for s in settings for cell in references(s, retrains, original_epochs)]
+    beside = [cell for s in settings for cell in original_and_retrains(s, retrains, original_epochs)]
     records = run_cells(beside, out, **how)
     aims = _mean_fa(beside, records)
     lines = [_Line(s, row, first[row.name], aims[s], {}) for s in settings for row in rows]
@@ -272,14 +272,14 @@ MEASURES = {
 }
 
 
-def measured(frame: DataFrame) -> list[str]:
+def measures_in(frame: DataFrame) -> list[str]:
     """The measures of the printed table that the records have: RA, TA and, where distances are, W1."""
     return [name for name in ("ra", "ta", "w1") if name in frame and frame[name].notna().any()]
 
 
-def to_markdown(frame: DataFrame) -> str:
+def equal_fa_to_markdown(frame: DataFrame) -> str:
     """`at_equal_fa` as one table a setting: means over seeds with their standard deviations, the Retrains' beneath."""
-    measures = measured(frame)
+    measures = measures_in(frame)
     parts = []
     for setting, cells in frame.groupby(SETTING, dropna=False, sort=False):
         matches = at_equal_fa(cells, measures)
