@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from falw.lab import curves
+from falw.lab.curves import at_equal_fa
 from falw.lab.records import records
 from falw.lab.tables import interval
 
 ROOT = Path(__file__).resolve().parent.parent
 CIFAR, GPU = "memorising/cifar10", "gpu/nvidia-h200"
-READ_OFF, REACHED = curves.matched, "matched"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,8 @@ def headlines():
 @pytest.fixture(scope="module")
 def read_off():
     """By folder: the package's RA and TA at equal FA, NaN where a method's rates do not go so far."""
-    rows = {name: READ_OFF(records(ROOT / "results" / name)) for name in (CIFAR, GPU)}
-    return {name: found.assign(**found[["ra", "ta"]].where(found[REACHED])) for name, found in rows.items()}
+    rows = {name: at_equal_fa(records(ROOT / "results" / name)) for name in (CIFAR, GPU)}
+    return {name: found.assign(**found[["ra", "ta"]].where(found.reached)) for name, found in rows.items()}
 
 
 @pytest.mark.parametrize("method, base", [("rl-fixed", "rl"), ("rl+falw-epoch", "rl-fixed")])
