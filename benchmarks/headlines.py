@@ -17,7 +17,7 @@ def read(folder, gamma):
     return [{method: np.array(sorted(runs)) for method, runs in cell.items()} for cell in cells.values()]
 
 
-def at_equal_fa(cell, method):
+def read_off(cell, method):
     """RA and TA less the Retrains' means, between the two rates around their mean FA; NaN where no two are."""
     runs, aim = cell.get(method, np.empty((0, 4)))[:, 1:], cell["retrain"][:, 1:].mean(0)
     pairs = [(a, b) for a, b in pairwise(runs) if min(a[0], b[0]) <= aim[0] <= max(a[0], b[0])]
@@ -27,7 +27,7 @@ def at_equal_fa(cell, method):
 
 def contrast(cells, method, base, k):
     """Mean, Student's t 95 % interval and number of seeds, of RA (k 0) or TA (k 1); the distance of two Retrains."""
-    d = np.array([(at_equal_fa(cell, method) - at_equal_fa(cell, base))[k] for cell in cells])
+    d = np.array([(read_off(cell, method) - read_off(cell, base))[k] for cell in cells])
     floor = np.mean([abs(a - b)[2 + k] for cell in cells for a, b in combinations(cell["retrain"], 2)])
     return np.nanmean(d), *ttest_1samp(d, 0, nan_policy="omit").confidence_interval(), np.isfinite(d).sum(), floor
 
@@ -37,4 +37,4 @@ for (m, base), g, k in product((("rl-fixed", "rl"), ("rl+falw-epoch", "rl-fixed"
     told = f"{'' if max(-low, high) < floor else 'not '}shown to be equal within the floor {floor:.2f}"
     print(f"gamma {g}: {m} less {base}, {'RT'[k]}A {mean:+.2f} [{low:+.2f}, {high:+.2f}], {n} seeds, {told}")
 for m in ("rl", "rl-fixed", "rl+falw-epoch", "salun", "salun-fixed", "falw-every10", "ft"):
-    print(f"ResNet-18, {m} less Retrain: RA {at_equal_fa(read('gpu/nvidia-h200', 1.0)[0], m)[0]:+.2f}")
+    print(f"ResNet-18, {m} less Retrain: RA {read_off(read('gpu/nvidia-h200', 1.0)[0], m)[0]:+.2f}")

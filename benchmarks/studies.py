@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from falw.lab.cells import FLOOR_SEED, ORIGINAL, RECIPES, RETRAIN, Cell, Setting
+from falw.lab.curves import knob
 from falw.lab.grids import GAMMAS, ON_DISK
 from falw.methods import METHODS, find_method
 from falw.train import Config
@@ -78,15 +79,11 @@ def reference_cells(study: Study, setting: Setting, recipe: Config) -> list[Cell
     return [Cell(setting, ORIGINAL, recipe, recipe), *(Cell(setting, RETRAIN, config, recipe) for config in again)]
 
 
-def knob(method: str) -> str:
-    """What is turned to change how much a method forgets."""
-    return "lr" if find_method(method).reads("lr") else "coefficient"
-
-
 def cell_of(study: Study, method: str, rate: float, setting: Setting, recipe: Config) -> Cell:
     """A method at a rate."""
-    config = replace(study.unlearning, seed=setting.seed, **{knob(method): rate})
-    return Cell(setting, method, find_method(method).settle(config), recipe)
+    row = find_method(method)
+    config = replace(study.unlearning, seed=setting.seed, **{knob(row): rate})
+    return Cell(setting, method, row.settle(config), recipe)
 
 
 def describe_cell(cell: Cell) -> str:
@@ -95,5 +92,5 @@ def describe_cell(cell: Cell) -> str:
     return f"{s.dataset} {s.model} ratio {s.ratio:g} gamma {s.gamma:.3g} seed {s.seed}: {cell.method} " + (
         f"{cell.config.epochs} epochs from seed {cell.config.seed}"
         if cell.method in (ORIGINAL, RETRAIN)
-        else f"{knob(cell.method)} {getattr(cell.config, knob(cell.method)):.4g}"
+        else f"{(name := knob(cell.find_row()))} {getattr(cell.config, name):.4g}"
     )

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from joblib import Parallel, delayed
-from memorising import TWO_GAMMAS, run_setting
+from memorising import TWO_GAMMAS
 from torch import nn
 
 from falw.architectures import _residual
 from falw.lab.cells import RECIPES, UNLEARN, Setting
+from falw.lab.curves import curve
 from falw.lab.records import records
 from falw.models import MODELS
 
@@ -110,7 +111,8 @@ def run_job(job: Job, out: Path, device: str) -> None:
     """References and methods of a setting."""
     for times in WIDTHS:
         network(times)  # in a worker, too
-    run_setting(job.setting, out, job.first, retrains=job.retrains, rates=job.rates, device=device)
+    how = {"rates": job.rates, "retrains": job.retrains, "device": device, "jobs": 1}
+    curve(job.setting, [*job.first], out, first_rates=job.first, **how)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

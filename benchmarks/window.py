@@ -41,7 +41,7 @@ from falw.data import load_dataset
 from falw.files import save_tensors, write_atomic
 from falw.images import Dataset
 from falw.lab.cells import GATE, ORIGINAL, RETRAIN, Cell, Setting
-from falw.lab.curves import next_rate
+from falw.lab.curves import rate_after
 from falw.lab.ensemble import far_from
 from falw.lab.records import DISTANCES, Record, code, commit, identity_of, read_distances, read_record
 from falw.lab.run import evaluate, load_setting, original_of, write_record
@@ -306,16 +306,19 @@ def run_references(
 
 
 def next_of(window: Window, study: Study, method: str, turn: int, recipe: Config, setting: Setting) -> float | None:
-    """The rate of a method's next cell: coarse, then towards the Retrains' FA; None where no two runs show how."""
-    rates = list(COARSE.get(method, OTHERS))
-    for _ in range(turn - 1):
-        records = {rate: window.record(cell_of(study, method, rate, setting, recipe)) for rate in rates}
-        fa = {rate: r["scores"]["fa"] for rate, r in records.items() if r is not None and r["scores"]}
-        if len(fa) < 2:
+    """The rate of a method's next cell: coarse, then towards the Retrains' FA; None where an earlier run is missing."""
+    first, tried = COARSE.get(method, OTHERS), dict[float, float | None]()
+    if turn < len(first):
+        return first[turn]
+    retrains = [window.record(cell) for cell in reference_cells(study, setting, recipe)[1:]]
+    aim = sum(r["scores"]["fa"] for r in retrains) / len(retrains)
+    for _ in range(turn):
+        rate = rate_after(tried, first, aim)
+        record = window.record(cell_of(study, method, rate, setting, recipe)) if rate else None
+        if rate is None or record is None:
             return None
-        retrains = [window.record(cell) for cell in reference_cells(study, setting, recipe)[1:]]
-        rates.append(next_rate(fa, sum(r["scores"]["fa"] for r in retrains) / len(retrains)))
-    return rates[turn]
+        tried[rate] = record["scores"] and record["scores"]["fa"]
+    return rate_after(tried, first, aim)
 
 
 def tests(window: Window) -> None:

@@ -83,7 +83,7 @@ _HOME = {
     "lab.ray": ["OnCluster"],
     "lab.run": ["run", "run_cell", "load_setting", "original"],
     "lab.search": [],
-    "lab.curves": [],
+    "lab.curves": ["curve", "at_equal_fa"],
     "lab.traces": [],
     "lab.tables": ["table", "paired_gap"],
     "lab.paper": [],

@@ -1,4 +1,4 @@
-"""The command line, `python -m falw`: run, bench, table, report, tune, methods, datasets."""
+"""The command line, `python -m falw`: run, curve, bench, table, report, tune, methods, datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Parser(argparse.ArgumentParser):
 
 
 ADOPT = """let `run` and `bench` use the values chosen: they go into the file that FALW_TUNED names, else into
-falw-tuned.json beside the folder of --out, and are read from there for every folder beside it"""
+falw-tuned.json beside the folder of --out, and are read from there for every folder beside it; they are those of a data
+set and network, so values for another gamma need a file of their own in FALW_TUNED"""
 
 
 def _path(text: str) -> Path:
@@ -37,21 +38,30 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run methods on a setting and print the table")
     run.set_defaults(act=_run)
-    run.add_argument("--seeds", default="1", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
-    run.add_argument("--data-seed", default="0", help="seed of the data set itself (0), or `same` as that of each run")
-    run.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
-    run.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
     run.add_argument("--lr", type=float, help="learning rate of the unlearning methods")
-    run.add_argument("--coefficient", type=float, help="a method's own number, of those that have one")
-    run.add_argument("--forget", type=_path, metavar="FILE", help="images to forget: paths or indices, one a line")
-    run.add_argument("--forget-classes", metavar="NAMES", help="classes to forget, joined by commas")
+
+    curve = commands.add_parser("curve", help="run methods at several rates and compare them at the Retrains' FA")
+    curve.set_defaults(act=_curve)
+    curve.add_argument("--rates", type=int, default=4, help="of each method: two coarse ones, then towards that FA (4)")
+    curve.add_argument("--retrains", type=int, default=4, help="Retrains of each setting and seed (4)")
+    curve.add_argument("--lr", metavar="LIST", help="rates to begin with in place of two coarse ones: 0.01,0.04")
+
+    for command in (run, curve):
+        command.add_argument("--seeds", default="1", help="3 for seeds 0, 1, 2; or the seeds themselves: 4,5,6")
+        command.add_argument("--data-seed", default="0", help="seed of the data set (0), or `same` as that of each run")
+        command.add_argument("--epochs", type=int, help="epochs of the unlearning methods")
+        command.add_argument("--original-epochs", type=int, help="epochs of Original and Retrain")
+        command.add_argument("--coefficient", type=float, help="a method's own number, of those that have one")
+        command.add_argument("--forget", type=_path, metavar="FILE", help="images to forget: paths or indices, by line")
+        command.add_argument("--forget-classes", metavar="NAMES", help="classes to forget, joined by commas")
 
     tune = commands.add_parser("tune", help="choose each method's learning rate by a fair search")
     tune.set_defaults(act=_tune)
-    tune.add_argument("--seed", type=int, default=100, help="of split, training and data; not to be reported (100)")
+    tune.add_argument("--seed", type=int, help="of split, training and data; not to be reported (100)")
+    tune.add_argument("--seeds", default="1", help="the mean over several: 3 for 100, 101, 102; or a list: 4,5,6")
     tune.add_argument("--adopt", action="store_true", help=ADOPT)
 
-    for command in (run, tune):
+    for command in (run, curve, tune):
         command.add_argument("--dataset", default="textures", help="a name from `python -m falw datasets`")
         command.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
         command.add_argument("--ratio", type=float, help="share of the training images to forget (0.3)")
@@ -78,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--scale", default="quick", help=scales)
     report.add_argument("--scale", help=f"of --grid: {scales}")
 
-    for command in (run, tune, bench):
+    for command in (run, curve, tune, bench):
         command.add_argument(
             "--out", required=True, type=_path, help="folder of the records; what is there is not rerun"
         )
@@ -105,32 +115,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from falw.data import find_source
-    from falw.folders import draws_test_set
-    from falw.lab import cells as lab_cells
     from falw.lab import run as runs
     from falw.lab.records import frame, read_distances
 
     form = _shown(args)
-    seeds = _seeds(args.seeds)
-    of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
-    of_all = args.per_class is None and not find_source(args.dataset).generated
-    if any(of_data) and of_all and not draws_test_set(args.dataset, args.root):
-        raise ValueError(
-            f"data seed {args.data_seed} changes nothing: all images of '{args.dataset}' are taken; leave it out"
-        )
-    asked = _asked(args)
-    settings = [lab_cells.Setting(seed=s, data_seed=d, **_setting(args), **asked) for s, d in zip(seeds, of_data)]
-    given = {name: getattr(args, name) for name in ("epochs", "lr", "coefficient") if getattr(args, name) is not None}
-    records = runs.run(
-        settings,
-        args.methods,
-        args.out,
-        original_epochs=args.original_epochs,
-        retrains=args.retrains,
-        **_where(args, [args.dataset]),
-        **given,
-    )
+    how = _how(args, "epochs", "lr", "coefficient")
+    records = runs.run(_settings(args), args.methods, args.out, retrains=args.retrains, **how)
     rows = frame(records, read_distances(args.out))
     print(form(rows))
     _say_gate(rows)
@@ -142,6 +132,49 @@ def _say_gate(rows: DataFrame) -> None:
 
     for line in below_gate(rows):
         _say(line)
+
+
+def _curve(args: argparse.Namespace) -> None:
+    from falw.lab import curves
+    from falw.lab.records import frame, read_distances
+
+    first = None if args.lr is None else _rates(args.lr)
+    beside = {"rates": args.rates, "retrains": args.retrains, "first_rates": first}
+    how = _how(args, "epochs", "coefficient")
+    records = curves.curve(_settings(args), args.methods, args.out, **beside, **how)
+    rows = frame(records, read_distances(args.out))
+    print(curves.equal_fa_to_markdown(rows))
+    _say_gate(rows)
+
+
+def _settings(args: argparse.Namespace) -> list:
+    """The settings of the seeds asked for."""
+    from falw.data import find_source
+    from falw.folders import draws_test_set
+    from falw.lab.cells import Setting
+
+    seeds = _seeds(args.seeds)
+    of_data = seeds if args.data_seed == "same" else [_data_seed(args.data_seed)] * len(seeds)
+    of_all = args.per_class is None and not find_source(args.dataset).generated
+    if any(of_data) and of_all and not draws_test_set(args.dataset, args.root):
+        raise ValueError(
+            f"data seed {args.data_seed} changes nothing: all images of '{args.dataset}' are taken; leave it out"
+        )
+    asked = _asked(args)
+    return [Setting(seed=s, data_seed=d, **_setting(args), **asked) for s, d in zip(seeds, of_data)]
+
+
+def _how(args: argparse.Namespace, *changes: str) -> dict:
+    """Where and how to run, and what of the methods' configuration is given."""
+    given = {name: getattr(args, name) for name in changes if getattr(args, name) is not None}
+    return {"original_epochs": args.original_epochs, **_where(args, [args.dataset]), **given}
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise ValueError(f"rates '{text}' are no list like 0.01,0.04") from None
 
 
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
@@ -195,8 +228,12 @@ def _tune(args: argparse.Namespace) -> None:
     from falw.lab import cells as lab_cells
     from falw.lab import search as lab_search
 
-    setting = lab_cells.Setting(seed=args.seed, data_seed=args.seed, **_setting(args))
-    search = lab_search.tune(setting, args.methods, args.out, **_where(args, [args.dataset]))
+    if "," in args.seeds and args.seed is not None:
+        raise ValueError(f"seed {args.seed} and seeds '{args.seeds}' both say on what to tune: give one of them")
+    first = 100 if args.seed is None else args.seed
+    seeds = [seed + first * ("," not in args.seeds) for seed in _seeds(args.seeds)]
+    setting = lab_cells.Setting(**_setting(args))
+    search = lab_search.tune(setting, args.methods, args.out, seeds=seeds, **_where(args, [args.dataset]))
     lab_search.write_search(search, args.out / "search.json")
     if args.adopt:
         lab_search.adopt(search, args.out)

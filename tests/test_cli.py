@@ -107,7 +107,7 @@ def test_run_prints_a_table_and_stores_its_records(finished):
         lines[0]
         == "**textures, tiny, classes 4, gamma 0.5, original epochs 1, per class 12, ratio 0.3, size 8** (2 seeds)"
     )
-    assert cells_of(lines[2]) == ["method", *COLUMNS.values()]
+    assert cells_of(lines[2]) == ["method", *COLUMNS.values(), "lr"]
     assert [cells_of(line)[0] for line in lines[4:]] == ROWS
     keys = {path.stem for path in folder.glob("*.json")} - {"distances"}
     arrays = {path.stem for path in folder.glob("*.npz") if not path.stem.startswith("ensemble-")}
@@ -150,7 +150,7 @@ def test_csv_and_markdown_print_the_numbers_of_json(finished, falw):
     for row, cells, text in zip(rows, flat[1:], texts, strict=True):
         named = dict(zip(flat[0], cells, strict=True))
         assert list(named) == list(row) and [named[k] == "" for k in row] == [row[k] is None for k in row]
-        for column, shown in zip(COLUMNS, text[1:], strict=True):
+        for column, shown in zip(COLUMNS, text[1:-1], strict=True):
             parts = [k for k in row if k.startswith(f"{column}_") and row[k] is not None]
             assert [float(named[k]) for k in parts] == pytest.approx([row[k] for k in parts])
             assert float(shown.split()[0]) == pytest.approx(row[f"{column}_mean"], abs=0.05)
@@ -201,6 +201,29 @@ def test_options_reach_the_setting(settings, falw):
     assert settings == [expected]
 
 
+# Curves
+
+
+def test_a_curve_runs_and_prints_its_table(falw, tmp_path):
+    asked = ["curve", *QUICK, "--seeds", 2, "--retrains", 3, "--rates", 3, "--lr", "0.02,0.08", "--out", tmp_path]
+    status, out, _ = falw(*asked)
+    ran = [(r["setting"]["seed"], r["method"], r["config"]["lr"]) for r in read_records(tmp_path)]
+    assert status == 0 and sum(method == "retrain" for _, method, _ in ran) == 2 * 3
+    for seed, name in ((0, "ft"), (1, "rl")):
+        rates = {lr for s, method, lr in ran if (s, method) == (seed, name)}
+        assert {0.02, 0.08} <= rates and len(rates) in (2, 3)  # the third may be one of them
+    rows = [cells_of(line) for line in out.splitlines() if line.startswith("|")]
+    assert [row[0].rstrip("*") for row in rows] == ["method", rows[1][0], "ft", "rl", "one Retrain, sd"]
+    assert "RA: higher is better" in out
+
+
+@pytest.mark.fault("rates that are none", "refused in one line; no folder is made")
+@pytest.mark.parametrize("given, words", {"fast": "'fast' are no list like 0.01,0.04", "0,1": "above 0"}.items())
+def test_rates_that_are_none_are_refused(falw, tmp_path, given, words):
+    refused(falw("curve", *QUICK, "--lr", given, "--out", tmp_path / "out"), words)
+    assert not (tmp_path / "out").exists()
+
+
 # Tuning
 
 
@@ -234,6 +257,16 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
         asked.clear()
         assert falw(*command, "--out", tmp_path / "records")[0] == 0
         assert {cell.config.lr for cell in asked if cell.method == "ft"} == {search["chosen"]["ft"]["lr"]}
+
+
+def test_tune_takes_several_seeds(falw, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab_search, "tune", lambda *args, seeds, **how: asked.append(seeds) or {"trials": []})
+    for given in ([], ["--seed", 7], ["--seeds", 3], ["--seeds", 2, "--seed", 7], ["--seeds", "4,9"]):
+        assert falw("tune", "--methods", "ft", *given, "--out", tmp_path)[0] == 0
+    assert asked == [[100], [7], [100, 101, 102], [7, 8], [4, 9]]
+    both = falw("tune", "--methods", "ft", "--seeds", "4,9", "--seed", 7, "--out", tmp_path)
+    refused(both, "seed 7 and seeds '4,9' both say on what to tune: give one of them")
 
 
 def test_a_table_leaves_the_search_beside_the_records_alone(small_grid, falw, tmp_path):
@@ -370,7 +403,7 @@ def test_a_refusal_in_a_process_of_its_own(tmp_path):
 @pytest.mark.fault("a method diverges in a run", "the table counts it and gives no mean of it")
 def test_what_diverges_is_counted_in_the_table(falw, tmp_path):
     status, out, err = falw("run", *QUICK[:-1], "ft", "--lr", "1e30", "--out", tmp_path)
-    assert status == 0 and ["ft (1 diverged)", *["–"] * 7] in [cells_of(line)[:-1] for line in out.splitlines()]
+    assert status == 0 and ["ft (1 diverged)", *["–"] * 7] in [cells_of(line)[:-2] for line in out.splitlines()]
     line, about_the_set = said(err)
     assert "original epochs 1, per class 12, size 8: RA" in about_the_set
     assert re.fullmatch(r"falw: ft, gamma 0.5, seed 0: .* it has diverged; lower the learning rate", line)

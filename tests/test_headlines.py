@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from falw.lab import curves
+from falw.lab.curves import at_equal_fa
 from falw.lab.records import records
 from falw.lab.tables import interval
 
 ROOT = Path(__file__).resolve().parent.parent
 CIFAR, GPU = "memorising/cifar10", "gpu/nvidia-h200"
-READ_OFF, REACHED = curves.matched, "matched"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,8 @@ def headlines():
 @pytest.fixture(scope="module")
 def read_off():
     """By folder: the package's RA and TA at equal FA, NaN where a method's rates do not go so far."""
-    rows = {name: READ_OFF(records(ROOT / "results" / name)) for name in (CIFAR, GPU)}
-    return {name: found.assign(**found[["ra", "ta"]].where(found[REACHED])) for name, found in rows.items()}
+    rows = {name: at_equal_fa(records(ROOT / "results" / name)) for name in (CIFAR, GPU)}
+    return {name: found.assign(**found[["ra", "ta"]].where(found.reached)) for name, found in rows.items()}
 
 
 @pytest.mark.parametrize("method, base", [("rl-fixed", "rl"), ("rl+falw-epoch", "rl-fixed")])
@@ -50,15 +49,15 @@ def test_the_floor_is_how_far_two_retrains_are_apart(headlines):
 def test_of_two_crossings_the_closer_pair_counts_and_of_none_nothing(headlines):
     runs = np.array([[0.01, 70, 90, 40], [0.02, 30, 80, 30], [0.04, 51, 60, 20], [0.08, 49, 50, 10]])
     cell = {"retrain": np.array([[0.1, 50, 100, 50]] * 2), "twice": runs, "never": runs[2:3]}
-    assert headlines["at_equal_fa"](cell, "twice") == pytest.approx([55 - 100, 15 - 50])
-    assert np.isnan(headlines["at_equal_fa"](cell, "never")).all()
+    assert headlines["read_off"](cell, "twice") == pytest.approx([55 - 100, 15 - 50])
+    assert np.isnan(headlines["read_off"](cell, "never")).all()
 
 
 def test_every_method_of_the_gpu_is_where_the_package_puts_it(headlines, read_off):
     (cell,) = headlines["read"](GPU, 1.0)
     found = read_off[GPU].set_index("method")[["ra", "ta"]]
     for method, expected in zip(found.index, found.to_numpy(), strict=True):
-        assert headlines["at_equal_fa"](cell, method) == pytest.approx(expected, abs=1e-9)
+        assert headlines["read_off"](cell, method) == pytest.approx(expected, abs=1e-9)
     assert len(found) == 7
 
 

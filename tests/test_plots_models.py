@@ -11,6 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from falw.book import plots
+from falw.lab.records import CONFIG, SETTING
+from falw.methods import METHODS
 from falw.metrics import Part, Scores
 from falw.split import long_tailed_split
 
@@ -152,3 +154,57 @@ def test_gap_bars_are_the_methods_with_the_noise_floor_as_a_line():
     ax = plots.gap_bars(rows)
     assert [bar.get_width() for bar in ax.patches] == [3, 2]
     assert ax.get_xlabel() == "Avg. Gap to Retrain, points" and legend(ax) == ["noise floor"]
+
+
+def runs_of(method, seed, rates, fa, ra):
+    base = {**dict.fromkeys([*SETTING, *CONFIG]), "method": method, "seed": seed, "data_seed": seed, "gamma": 0.5}
+    return [{**base, "lr": lr, "fa": f, "ra": r} for lr, f, r in zip(rates, fa, ra, strict=True)]
+
+
+RUNS = [
+    *runs_of("rl", 0, (0.04, 0.01, 0.16), (50, 70, 30), (90, 98, 80)),
+    *runs_of("rl", 1, (0.02, 0.08), (64, 44), (96, 88)),
+    *runs_of("falw-epoch", 0, (0.01, 0.04), (60, 40), (99, 97)),
+    *[run for seed in (0, 1) for run in runs_of("retrain", seed, [0.1], [48 + seed], [99.5])],
+    *runs_of("noise floor", 0, [0.1], [53], [99]),
+]
+
+
+def test_operating_curves_run_from_rate_to_rate_beside_a_cloud_of_retrains():
+    frame = pd.DataFrame([*RUNS, *runs_of("original", 0, [0.1], [100], [100])])
+    ax = plots.operating_curves(frame, "ra", ["rl", "falw-epoch"])
+    mean, first, second, falw, falw_seed, retrains, aim = ax.lines
+    assert (list(first.get_xdata()), list(first.get_ydata())) == ([70, 50, 30], [98, 90, 80])
+    assert (list(second.get_xdata()), list(second.get_ydata())) == ([64, 44], [96, 88])
+    # rates of both: 0.02, 0.04, 0.08; seed 0 has FA 60, 50, 40 there, seed 1 has 64, 54, 44
+    assert list(mean.get_xdata()) == pytest.approx([62, 52, 42])
+    assert list(mean.get_ydata()) == pytest.approx([(94 + 96) / 2, (90 + 92) / 2, (85 + 88) / 2])
+    assert list(falw.get_xdata()) == list(falw_seed.get_xdata()) == [60, 40]
+    assert retrains.get_linestyle() == "None" and sorted(retrains.get_xdata()) == [48, 49, 53]
+    assert list(aim.get_xdata()) == [50, 50]
+    colours = [line.get_color() for line in (mean, first, second, falw, retrains)]
+    assert colours == [METHODS["rl"].colour] * 3 + [METHODS["falw"].colour, "#000000"]  # that of its base
+    assert legend(ax) == ["rl", "falw-epoch", "Retrains"]  # the Original lies far off
+    assert ax.get_xlabel() == "FA, %" and ax.get_ylabel() == "RA, % (higher is better)"
+
+
+def test_the_original_is_in_the_figure_where_it_lies_among_the_others():
+    frame = pd.DataFrame([*RUNS, *runs_of("ft", 0, (0.1, 0.2), (100, 60), (100, 99))])
+    ax = plots.operating_curves(pd.concat([frame, pd.DataFrame(runs_of("original", 0, [0.1], [99], [99]))]))
+    assert legend(ax) == ["ft", "rl", "falw-epoch", "Retrains", "Original"]
+    assert list(ax.lines[-1].get_xdata()) == [99]
+
+
+def test_two_variants_of_one_base_differ_in_colour():
+    rows = [run for name in ("falw", "falw-epoch", "falw-every10") for run in runs_of(name, 0, (1, 2), (9, 8), (9, 9))]
+    ax = plots.operating_curves(pd.DataFrame([*RUNS[-3:], *rows]))
+    assert (
+        len({line.get_color() for line in ax.lines if line.get_label() in ("falw", "falw-epoch", "falw-every10")}) == 3
+    )
+
+
+def test_operating_curves_are_of_one_setting_and_of_what_was_measured():
+    with pytest.raises(ValueError, match="records of 2 settings are in one figure: query for one"):
+        plots.operating_curves(pd.DataFrame([*RUNS, *[{**run, "gamma": 2.0} for run in RUNS]]))
+    with pytest.raises(ValueError, match="these records have no 'w1'"):
+        plots.operating_curves(pd.DataFrame(RUNS), "w1")

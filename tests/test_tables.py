@@ -118,7 +118,7 @@ def test_seeds_of_the_data_are_paired_too():
 def test_without_retrain_there_is_no_gap():
     rows = table(SALUN[:2])
     assert rows[["fa_gap", "gap_mean", "gap_sd"]].isna().all(axis=None) and len(rows) == 1
-    assert shown(rows)[-1][-4:] == ["45.00 ± 7.07", "41.50 ± 4.95", "–", "3.0 ± 1.4"]
+    assert shown(rows)[-1][-5:] == ["45.00 ± 7.07", "41.50 ± 4.95", "–", "3.0 ± 1.4", "0.01"]
 
 
 def shown(rows):
@@ -164,7 +164,7 @@ def test_what_diverged_is_counted_and_left_out_of_the_means():
     assert (ga["seeds"], ga["diverged"], ga["fa_mean"], ga["gap_mean"]) == (0, 1, None, None)
     lines = shown(rows)
     assert next(line for line in lines if "diverged" in line[0])[:2] == ["ft (2 seeds, 1 diverged)", "27.00"]
-    assert ["ga (1 seed, 1 diverged)", *["–"] * 7, "1.0"] in lines
+    assert ["ga (1 seed, 1 diverged)", *["–"] * 7, "1.0", "0.01"] in lines
 
 
 def test_a_grid_by_hand():
@@ -253,11 +253,11 @@ def test_the_table_of_methods_names_the_parts_of_each():
 def test_markdown_by_hand():
     rows = table(RECORDS)
     assert cells_of_a_line(scores_to_markdown(rows).splitlines()[2]) == [
-        *["method", "Avg. Gap", "FA", "RA", "TA", "MIA", "MIA (confidence)", "ToW", "seconds"],
+        *["method", "Avg. Gap", "FA", "RA", "TA", "MIA", "MIA (confidence)", "ToW", "seconds", "lr"],
     ]
     ft, salun = shown(rows)[3:5]
     scores = ["90.00 (50.00)", "100.00 (1.00)", "75.00 (7.00)", "10.00 (50.00)", "17.00 (35.00)"]
-    assert ft == ["ft (1 seed)", "27.00", *scores, "0.46", "1.0"]
+    assert ft == ["ft (1 seed)", "27.00", *scores, "0.46", "1.0", "0.01"]
     assert salun[0] == "salun" and salun[2:4] == ["40.00 ± 26.46 (11.00)", "66.00 ± 48.66 (4.50)"]
 
 
@@ -268,10 +268,21 @@ def test_formats_agree():
         assert list(again) == list(BOTH) and next(iter(again)) == "method"
         assert again.isna().equals(BOTH.isna())
         pd.testing.assert_frame_equal(again.fillna(-1), BOTH.fillna(-1), check_dtype=False, check_exact=False)
-    for row, (method, *texts) in zip(BOTH.to_dict("records"), shown(BOTH), strict=True):
-        assert method.split(" (")[0] == row["method"]
+    for row, (method, *texts, lr) in zip(BOTH.to_dict("records"), shown(BOTH), strict=True):
+        assert method.split(" (")[0] == row["method"] and float(lr) == row["lr"]
         for column, text in zip(COLUMNS, texts, strict=True):
             assert float(text.split()[0]) == pytest.approx(row[f"{column}_mean"], abs=0.05)
+
+
+def test_a_table_says_at_which_rate_or_coefficient_each_method_ran():
+    rows = [record("iu", (60, 98, 70, 40)), record("sfron", (60, 98, 70, 40), lr=0.02), record("rl", (60, 98, 70, 40))]
+    for row, coefficient in zip(rows, (0.5, 25.0, 25.0)):
+        row["config"]["coefficient"] = coefficient
+    ran = by_method(table(rows))
+    assert {name: (row["lr"], row["coefficient"]) for name, row in ran.items()} == {
+        **{"iu": (None, 0.5), "sfron": (0.02, 25.0), "rl": (0.01, None)},  # IU takes no steps, RL has no coefficient
+    }
+    assert [line[-1] for line in shown(table(rows))] == ["0.01", "coefficient 0.5", "0.02, coefficient 25"]
 
 
 # Groups and probabilities over gamma

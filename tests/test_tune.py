@@ -1,9 +1,12 @@
 """The search: its grids, its two criteria, what diverges, what is chosen, and where the choice goes."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -11,13 +14,23 @@ from falw.lab import cells as lab_cells
 from falw.lab import run as runs
 from falw.lab import search as lab_search
 from falw.lab.cells import Setting
-from falw.lab.records import read_records
+from falw.lab.records import frame, read_records
 from falw.lab.run import run
-from falw.lab.search import adopt, at_the_edge, choices_to_markdown, searched, unseen_gap, write_search
+from falw.lab.search import (
+    adopt,
+    at_the_edge,
+    bootstrap_choice,
+    choices_to_markdown,
+    searched,
+    trials_of,
+    unseen_gap,
+    write_search,
+)
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap
 from falw.train import Config
 
+ROOT = Path(__file__).resolve().parent.parent
 SETTING = Setting("textures", size=8, classes=4, per_class=12, seed=100, data_seed=100)
 SERIAL = {"device": "cpu", "jobs": 1}
 
@@ -291,6 +304,98 @@ def test_a_search_without_a_range_is_refused(tmp_path, methods, named):
 
 def test_a_search_has_the_conditions_of_its_cells(by_hand):
     assert MADE.items() <= by_hand({"ft": [1, 2, 3]}).items()  # on a cluster not those of the process that asks
+
+
+# Over several seeds
+
+SEEDS = (100, 101, 105)
+GAPS = {0.1: (1, 9, 8), 0.2: (6, 5, 4), 0.4: (5, 4, 12)}  # 0.1 is best on the first seed, 0.4 on the second
+
+
+@pytest.fixture
+def over_seeds(monkeypatch):
+    """A search of ft over SEEDS in which the gaps are GAPS, and those asked for elsewhere 50."""
+    asked = []
+
+    def run_cells(cells, out, **how):
+        return [scored(cell) for cell in asked.append(cells) or cells]
+
+    def scored(cell):
+        k = SEEDS.index(cell.setting.seed)
+        far = GAPS.get(cell.config.lr, (50,) * 3)[k] if cell.method == "ft" else 2 * k * (cell.config.seed > 1000)
+        at = 10.0 * k + far  # every seed has a Retrain of its own, at 0, 10, 20
+        failed = cell.setting.seed in diverged.get(cell.config.lr, ()) and cell.method == "ft"
+        record = {"method": cell.method, "forget_counts": [1], "seconds": 1.0 + k, "failed": "diverged", **MADE}
+        return {**record, "scores": None if failed else dict.fromkeys(Scores._fields, at)}
+
+    diverged = {}
+    monkeypatch.setattr(lab_search, "run_cells", run_cells)
+    monkeypatch.setattr(lab_search, "read_predictions", lambda record, out: None)
+    monkeypatch.setattr(lab_search, "unseen_gap", lambda pred, counts: 3.0)
+    monkeypatch.setattr(lab_search, "OUTWARD", 0)
+    rows = [with_search("ft", [{"lr": lr} for lr in RATES])]
+    return lambda: lab_search.tune(SETTING, rows, "unused", seeds=SEEDS, **SERIAL), asked, diverged
+
+
+def test_the_choice_is_the_trial_with_the_smallest_mean_over_the_seeds(over_seeds):
+    search, asked, _ = over_seeds[0](), *over_seeds[1:]
+    assert [(c.setting.seed, c.setting.data_seed) for c in asked[1]] == [(s, s) for s in SEEDS] * 3
+    assert search["seeds"] == [*SEEDS] and search["noise_floor"] == pytest.approx((0 + 2 + 4) / 3)
+    trials = {t["changes"]["lr"]: t for t in search["trials"]}
+    assert {lr: tuple(trials[lr]["gaps"]) for lr in GAPS} == GAPS
+    assert [trials[lr]["gap"] for lr in RATES] == [6, 5, 7] and lr_of(search["chosen"]) == {"ft": 0.2}
+    assert trials[0.1]["fa"] == pytest.approx((1 + 19 + 28) / 3, abs=1e-3) and trials[0.1]["seconds"] == 2
+
+
+def test_a_trial_that_diverged_at_one_seed_is_never_chosen(over_seeds):
+    over_seeds[2][0.2] = (101,)
+    search = over_seeds[0]()
+    assert [t["changes"]["lr"] for t in search["trials"] if "failed" in t] == [0.2]
+    assert lr_of(search["chosen"]) == {"ft": 0.1}
+
+
+def test_a_choice_is_drawn_again_as_often_as_all_draws_say(over_seeds):
+    trials = over_seeds[0]()["trials"]
+    wins = dict.fromkeys(RATES, 0)
+    for draw in itertools.product(range(3), repeat=3):  # all 27, equally likely; no two trials tie in any
+        means = {lr: sum(GAPS[lr][k] for k in draw) for lr in RATES}
+        wins[min(means, key=means.get)] += 1 / 27
+    shares = bootstrap_choice(trials, draws=20_000, seed=1)
+    assert dict(zip(shares.lr, shares.share)) == pytest.approx({k: v for k, v in wins.items() if v}, abs=0.015)
+    assert list(shares.share) == sorted(shares.share, reverse=True) and set(shares.method) == {"ft"}
+    pd.testing.assert_frame_equal(bootstrap_choice(trials, 50, 3), bootstrap_choice(trials, 50, 3))
+
+
+def test_one_seed_has_none_to_draw_again():
+    trial = {"method": "ft", "changes": {"lr": 0.1}, "gap": 1.0}
+    for trials, n in (([{**trial, "gaps": [1.0]}], 1), ([trial], 0), ([], 0)):
+        with pytest.raises(ValueError, match=f"trials of {n} seeds have none to draw again: tune --seeds"):
+            bootstrap_choice(trials)
+
+
+def test_records_of_a_study_are_trials_where_every_seed_ran():
+    every = [json.loads(path.read_text()) for path in (ROOT / "results" / "tuning").glob("*.json")]
+    missing = ("rl", 2.0, 0.08, 101)
+    stored = [
+        r for r in every if (r["method"], r["setting"]["gamma"], r["config"]["lr"], r["setting"]["seed"]) != missing
+    ]
+    assert len(stored) == len(every) - 1
+    trials = trials_of(frame(stored).query("gamma == 2.0"))
+    left = {t["changes"]["lr"] for t in trials_of(frame(every).query("gamma == 2.0")) if t["method"] == "rl"}
+    assert left - {t["changes"]["lr"] for t in trials if t["method"] == "rl"} == {0.08}
+    retrains = {
+        r["setting"]["seed"]: Scores(**r["scores"])
+        for r in stored
+        if (r["method"], r["setting"]["gamma"], r["config"]["seed"]) == ("retrain", 2.0, r["setting"]["seed"])
+    }
+    for trial in trials:
+        of = [r for r in stored if r["setting"]["gamma"] == 2.0 and r["method"] == trial["method"]]
+        of = {r["setting"]["seed"]: r for r in of if r["config"]["lr"] == trial["changes"]["lr"]}
+        gaps = [gap(Scores(**of[seed]["scores"]), retrains[seed]) for seed in (100, 101, 102)]
+        assert trial["gaps"] == pytest.approx(gaps) and trial["gap"] == pytest.approx(sum(gaps) / 3)
+    assert {*bootstrap_choice(trials, 20).method} == {trial["method"] for trial in trials}
+    with pytest.raises(ValueError, match="records of 2 settings: query for one, as gamma == 0.5"):
+        trials_of(frame(stored))
 
 
 # Where the choice goes

@@ -16,6 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
+from falw.lab.cells import ORIGINAL, RETRAIN
+from falw.lab.curves import MEASURES, REFERENCES, mean_curve
+from falw.lab.records import SEEDS, SETTING, in_order
+from falw.lab.tables import turned_in
 from falw.lab.traces import Trace
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores, deviation
@@ -401,6 +405,59 @@ def tuning_curves(trials: Sequence[Mapping[str, Any]], methods: Sequence[str], a
     ax.set(xscale="log", xlabel="learning rate", ylabel="Avg. Gap to Retrain, points", ylim=(0, None))
     ax.legend(frameon=False)
     return ax
+
+
+def operating_curves(
+    frame: DataFrame, measure: str = "ra", methods: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """A measure over FA in runs of one setting (`records.frame`): every method from rate to rate, Retrains as a cloud.
+
+    A thin line is a seed, with a dot for each run; the thick one is the mean over seeds (`curves.mean_curve`). The
+    dotted line is the Retrains' mean FA, where methods are compared. The Original is drawn where it lies among the
+    others. Raises ValueError for records of several settings and for a measure that they do not have.
+    """
+    ran = _of_one_setting(frame, measure)
+    ax, taken = axes(ax, 5, 4.4), list[str]()
+    for name in methods or in_order(set(ran["method"]) - {ORIGINAL, *REFERENCES}):
+        runs = ran[ran["method"] == name]
+        mean, turned = mean_curve(runs, measure), turned_in(runs)
+        (line,) = ax.plot(mean["fa"], mean[measure], color=_free_colour(name, taken), linewidth=2.2, label=name)
+        taken.append(line.get_color())
+        for _, seed in runs.sort_values(turned).groupby(SEEDS):
+            ax.plot(seed["fa"], seed[measure], ".-", color=taken[-1], linewidth=0.8, markersize=4, alpha=0.45)
+    retrains = ran[ran["method"].isin(REFERENCES)]
+    ax.plot(retrains["fa"], retrains[measure], "o", color=colour(RETRAIN), markersize=5, label="Retrains")
+    ax.axvline(retrains["fa"].mean(), color="#666666", linewidth=1, linestyle=":", zorder=0)
+    _add_within(ax, ran[ran["method"] == ORIGINAL], measure)
+    name, unit, better = MEASURES.get(measure, (measure, "", ""))
+    ax.set(xlabel="FA, %", ylabel=f"{name}{unit}" + (f" ({better} is better)" if better else ""))
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small")
+    return ax
+
+
+def _of_one_setting(frame: DataFrame, measure: str) -> DataFrame:
+    """What has the measure, of one setting."""
+    if measure not in frame or frame[measure].isna().all():
+        raise ValueError(f"these records have no '{measure}'; choose a column of `frame` that has values, as ra")
+    ran = frame[frame["fa"].notna() & frame[measure].notna()]
+    settings = ran.groupby(SETTING, dropna=False).ngroups
+    if settings > 1:
+        raise ValueError(f"records of {settings} settings are in one figure: query for one, as gamma == 0.5")
+    return ran
+
+
+def _free_colour(name: str, taken: Sequence[str]) -> str | None:
+    """A method's colour, for a variant that of its base, unless another has it in this figure."""
+    row = {**METHODS, **VARIANTS}.get(name)
+    return row.colour if row and row.colour and row.colour not in taken else None
+
+
+def _add_within(ax: Axes, runs: DataFrame, measure: str) -> None:
+    """The Original's points, if what is drawn lies around them."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    inside = runs[runs["fa"].between(left, right) & runs[measure].between(low, high)]
+    if len(inside):
+        ax.plot(inside["fa"], inside[measure], "s", color=colour(ORIGINAL), markersize=5, label="Original")
 
 
 def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:

@@ -1,66 +1,170 @@
-"""Operating curves: a method over its rates, and methods compared where they forget as much as Retrain does.
+"""Operating curves: a method over its rates, and methods compared where they forget as much as the Retrains do.
 
-A learning rate is a knob for FA, and one rate a method compares knobs. Here every method is read off at the Retrains'
-FA, between the two runs around it.
+A learning rate is a knob for FA, and one rate a method compares knobs. `curve` runs a method at several, `at_equal_fa`
+reads every method off at the Retrains' FA, between the two runs around it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from falw.lab.cells import ORIGINAL, RETRAIN
-from falw.lab.records import CONFIG, FLOOR, SEEDS, SETTING
-from falw.lab.tables import interval, side_of
+from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Methods, Setting, cells_of, check_changes, find_rows
+from falw.lab.engines import IN_PROCESS
+from falw.lab.ray import Engine
+from falw.lab.records import FLOOR, SEEDS, SETTING, Record, in_order
+from falw.lab.run import run_cells
+from falw.lab.tables import KNOBS, describe, interval, knobs_text, markdown, side_of, turned_in, values_read
+from falw.methods import Method, find_method
+from falw.train import whole_number
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 PLACE = [*SETTING, *SEEDS]  # where runs are compared with each other
 REFERENCES = (RETRAIN, FLOOR)
 
 
-def matched(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> DataFrame:
-    """Every method at its Retrains' FA: a row a setting, seed and method, with the Retrains' mean subtracted.
+# Running a curve
 
-    Columns: those of the setting, "method", "lr" (of the match), the `measures` less the Retrains' mean, "fa" and
-    "matched". Between the two neighbouring rates around that FA everything is interpolated in log(rate). Where no rate
-    goes so far the nearest run stands as it is, "matched" is False and "fa" says how far off it is.
-    Raises ValueError for records without Retrain, and for runs of a method that differ in more than their rate.
+
+def knob(row: Method) -> str:
+    """What is turned to change how much a method forgets; raises ValueError for a row that reads no such value."""
+    for name in KNOBS:
+        if row.reads(name):
+            return name
+    raise ValueError(f"{row.name} reads neither a learning rate nor a coefficient: it has no curve, leave it out")
+
+
+def coarse_rates(row: Method) -> tuple[float, ...]:
+    """The two values of a row's knob beside the middle of those that a search for it begins with.
+
+    Raises ValueError for a row without a search.
     """
-    import pandas as pd
-
-    rows = []
-    for place, cells in frame[frame.fa.notna()].groupby(PLACE, dropna=False):
-        retrains = cells[cells.method.isin(REFERENCES)]
-        if retrains.empty:
-            raise ValueError("no Retrain among these records: its FA is where methods are compared; run it first")
-        reference = retrains[["fa", *measures]].mean()
-        for method, runs in cells[~cells.method.isin((ORIGINAL, *REFERENCES))].groupby("method", sort=False):
-            differ = [name for name in CONFIG if name != "lr" and runs[name].nunique(dropna=False) > 1]
-            if differ:
-                raise ValueError(f"runs of {method} differ in {', '.join(differ)}, too: query for one value of each")
-            at = _at(runs.sort_values("lr").to_dict("records"), reference.fa, ["fa", *measures])
-            distances = {name: at[name] - reference[name] for name in ("fa", *measures)}
-            rows.append({**dict(zip(PLACE, place, strict=True)), "method": method, **at, **distances})
-    return pd.DataFrame(rows)
+    trials = row.search or (find_method(row.tuned_as).search if row.tuned_as else ())
+    values = sorted({trial[knob(row)] for trial in trials if knob(row) in trial})
+    if len(values) < 3:
+        raise ValueError(f"{row.name} names no range to search: say at which rates its curve begins")
+    return values[len(values) // 2 - 1], values[len(values) // 2 + 1]
 
 
-def _at(runs: list[dict[str, Any]], aim: float, names: Sequence[str]) -> dict[str, Any]:
-    """The names of runs, sorted by rate, read off where "fa" is `aim`."""
-    pairs = [(a, b) for a, b in pairwise(runs) if min(a["fa"], b["fa"]) <= aim <= max(a["fa"], b["fa"])]
-    if not pairs:
-        nearest = min(runs, key=lambda run: abs(run["fa"] - aim))
-        return {"matched": nearest["fa"] == aim, **{name: nearest[name] for name in ("lr", *names)}}
-    low, high = min(pairs, key=lambda pair: abs(pair[0]["fa"] - pair[1]["fa"]))
-    t = 0.0 if low["fa"] == high["fa"] else (aim - low["fa"]) / (high["fa"] - low["fa"])
-    lr = math.exp((1 - t) * math.log(low["lr"]) + t * math.log(high["lr"]))
-    return {"matched": True, "lr": lr, **{name: (1 - t) * low[name] + t * high[name] for name in names}}
+FirstRates = Mapping[str, Sequence[float]] | Sequence[float] | None  # by method, or the same for all
 
 
-def next_rate(fa: dict[float, float], aim: float, reach: float = 4.0) -> float:
+class _Line(NamedTuple):
+    """A method on a setting: where its curve begins, the FA to come to, and FA by rate, None where it diverged."""
+
+    setting: Setting
+    row: Method
+    first: Sequence[float]
+    aim: float
+    tried: dict[float, float | None]
+
+
+def curve(
+    setting: Setting | Iterable[Setting],
+    methods: Methods,
+    out: str | Path,
+    *,
+    rates: int = 4,
+    retrains: int = 4,
+    first_rates: FirstRates = None,
+    original_epochs: int | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    progress: bool = False,
+    engine: Engine = IN_PROCESS,
+    deterministic: bool = False,
+    **changes: Any,
+) -> list[Record]:
+    """Run methods over their rates beside several Retrains and return the records: references, then rate by rate.
+
+    rates: how many of each method. The first are `first_rates` (all of them, in their order), by default
+    `coarse_rates`; the others lie where `rate_after` expects the mean FA of the setting's Retrains. What has no
+    learning rate runs over its coefficient (`knob`). The rest is as in `run`; what is in `out` is not run again, and
+    several processes may work there. Raises ValueError for a method without a knob and for a change of the knob,
+    FloatingPointError if Original or a Retrain diverged.
+    """
+    settings, out = [setting] if isinstance(setting, Setting) else list(setting), os.path.expanduser(out)
+    for name, value in (("rates", rates), ("retrains", retrains)):
+        whole_number(name, value, 1)
+    rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
+    first = {row.name: _first_rates(row, first_rates) for row in rows}
+    _check_notturned_in(rows, changes)
+    how: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "progress": progress, "engine": engine}
+    how["deterministic"] = deterministic
+    beside = [cell for s in settings for cell in cells_of(s, [], original_epochs, retrains=retrains)]
+    records = run_cells(beside, out, **how)
+    aims = _mean_fa(beside, records)
+    lines = [_Line(s, row, first[row.name], aims[s], {}) for s in settings for row in rows]
+    for turn in range(max([rates, *map(len, first.values())])):
+        going = [line for line in lines if turn < max(rates, len(line.first))]
+        at = [(line, rate) for line in going if (rate := rate_after(line.tried, line.first, line.aim)) is not None]
+        cells = [
+            cells_of(line.setting, [line.row], original_epochs, out, **changes, **{knob(line.row): rate})[-1]
+            for line, rate in at
+        ]
+        ran = run_cells(cells, out, **how) if cells else []
+        for (line, rate), record in zip(at, ran, strict=True):
+            line.tried[rate] = record["scores"] and record["scores"]["fa"]
+        records += ran
+    return records
+
+
+def _first_rates(row: Method, given: FirstRates) -> Sequence[float]:
+    chosen = given.get(row.name) if isinstance(given, Mapping) else given
+    first = list(coarse_rates(row) if chosen is None else chosen)
+    if not first or len(set(first)) < len(first) or not all(0 < rate < math.inf for rate in first):
+        raise ValueError(f"first rates {first} of {row.name}: give at least one, each once and above 0")
+    return first
+
+
+def _check_notturned_in(rows: Sequence[Method], changes: dict[str, Any]) -> None:
+    check_changes(rows, changes)
+    for row in rows:
+        if knob(row) in changes:
+            name = knob(row)
+            raise ValueError(f"{name} {changes[name]} is what the curve of {row.name} turns: give first rates instead")
+
+
+def _mean_fa(cells: Sequence[Cell], records: Sequence[Record]) -> dict[Setting, float]:
+    """FA of the Retrains of each setting."""
+    fa: dict[Setting, list[float]] = {}
+    for cell, record in zip(cells, records, strict=True):
+        scores = record["scores"]
+        if scores is None:
+            raise FloatingPointError(f"{cell.method}, seed {cell.config.seed}: {record['failed']}")
+        if cell.method == RETRAIN:
+            fa.setdefault(cell.setting, []).append(scores["fa"])
+    return {setting: sum(values) / len(values) for setting, values in fa.items()}
+
+
+REACH = 4.0  # how far beyond the rates tried the next may lie, as a factor
+
+
+def rate_after(tried: Mapping[float, float | None], first: Sequence[float], aim: float) -> float | None:
+    """The rate to try after others, of which we know FA (None: it diverged): one of `first`, then `next_rate`.
+
+    Nothing is tried beyond a rate that diverged but the middle (of the logarithm) between it and the highest that did
+    not; while fewer than two finished, the lowest is divided by REACH. None: what is left to try has been tried.
+    """
+    if len(tried) < len(first):
+        return first[len(tried)]
+    finished = {rate: fa for rate, fa in tried.items() if fa is not None}
+    if len(finished) < 2:
+        return float(f"{min(tried) / REACH:.4g}")
+    rate, top = next_rate(finished, aim), max(finished)
+    bound = min((r for r in tried if r > top), default=math.inf)
+    rate = float(f"{math.sqrt(top * bound):.4g}") if rate >= bound else rate
+    return None if rate in tried else rate
+
+
+def next_rate(fa: dict[float, float], aim: float, reach: float = REACH) -> float:
     """The rate to try next so that FA comes to `aim`, from FA by rate of at least two runs.
 
     By interpolation in log(rate) between the two neighbours around `aim`, else by the line through the two whose FA is
@@ -77,6 +181,141 @@ def next_rate(fa: dict[float, float], aim: float, reach: float = 4.0) -> float:
     return float(f"{math.exp(min(max(x, low), high)):.4g}")
 
 
+# Reading curves
+
+
+def at_equal_fa(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> DataFrame:
+    """Every method at its Retrains' FA: a row a setting, seed and method, with the Retrains' mean subtracted.
+
+    Columns: those of the setting, "method", "lr" and "coefficient" of the match (NaN where a method reads none), "d_fa"
+    and the `measures`, both less the Retrains' mean, and "reached". Between the two neighbouring rates around that FA
+    everything is interpolated in log(rate). Where no rate goes so far the nearest run stands as it is, "reached" is
+    False and "d_fa" says how far off it is. Raises ValueError for records without Retrain, for a measure that they do
+    not have, and for runs of a method that differ in more than their rate.
+    """
+    import pandas as pd
+
+    names = ["fa", *measures]
+    if missing := [name for name in names if name not in frame]:
+        raise ValueError(
+            f"these records have no '{missing[0]}'; choose measures that are columns of `frame`, as ra, ta"
+        )
+    rows = []
+    for place, cells in frame[frame.fa.notna()].groupby(PLACE, dropna=False):
+        retrains = cells[cells.method.isin(REFERENCES)]
+        if retrains.empty:
+            raise ValueError("no Retrain among these records: its FA is where methods are compared; run it first")
+        reference = retrains[names].mean()
+        for method, runs in cells[~cells.method.isin((ORIGINAL, *REFERENCES))].groupby("method", sort=False):
+            at = _at(runs, turned_in(runs), reference.fa, names)
+            far = {"d_fa" if name == "fa" else name: at.pop(name) - reference[name] for name in names}
+            rows.append({**dict(zip(PLACE, place, strict=True)), "method": method, **at, **far})
+    return pd.DataFrame(rows)
+
+
+def mean_curve(runs: DataFrame, measure: str) -> DataFrame:
+    """A method's curve over seeds: rate, "fa" and the measure, a mean over seeds at every rate at which one ran.
+
+    Between a seed's rates both are interpolated in log(rate). Only rates between the lowest and the highest of every
+    seed are there: none where these ranges do not overlap.
+    """
+    import numpy as np
+    import pandas as pd
+
+    turned = turned_in(runs)
+    seeds = [each.sort_values(turned) for _, each in runs[runs.fa.notna()].groupby(SEEDS)]
+    low, high = max(each[turned].min() for each in seeds), min(each[turned].max() for each in seeds)
+    rates = np.unique([rate for each in seeds for rate in each[turned] if low <= rate <= high])
+    means = {
+        name: np.mean([np.interp(np.log(rates), np.log(each[turned]), each[name]) for each in seeds], axis=0)
+        for name in ("fa", measure)
+    }
+    return pd.DataFrame({turned: rates, **means})
+
+
+def _at(runs: DataFrame, turned: str, aim: float, names: Sequence[str]) -> dict[str, Any]:
+    """What a method's knobs and the names are where "fa" is `aim`, and whether its runs reach so far."""
+    in_order = runs.sort_values(turned).to_dict("records")
+    pairs = [(a, b) for a, b in pairwise(in_order) if min(a["fa"], b["fa"]) <= aim <= max(a["fa"], b["fa"])]
+    if not pairs:
+        nearest = min(in_order, key=lambda run: abs(run["fa"] - aim))
+        return {"reached": nearest["fa"] == aim, **values_read(nearest), **{name: nearest[name] for name in names}}
+    low, high = min(pairs, key=lambda pair: abs(pair[0]["fa"] - pair[1]["fa"]))
+    t = 0.0 if low["fa"] == high["fa"] else (aim - low["fa"]) / (high["fa"] - low["fa"])
+    rate = math.exp((1 - t) * math.log(low[turned]) + t * math.log(high[turned]))
+    between = {name: (1 - t) * low[name] + t * high[name] for name in names}
+    return {"reached": True, **values_read({**low, turned: rate}), **between}
+
+
+def retrain_spread(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> dict[str, float]:
+    """How far Retrains of one setting and seed lie apart: the standard deviation of "fa" and the measures, pooled.
+
+    NaN where no setting and seed has two.
+    """
+    retrains = frame[frame.method.isin(REFERENCES) & frame.fa.notna()]
+    return (retrains.groupby(PLACE, dropna=False)[["fa", *measures]].var().mean() ** 0.5).to_dict()
+
+
+# What pages call a measure, its unit, and which direction is good
+MEASURES = {
+    **{"ra": ("RA", ", %", "higher"), "ta": ("TA", ", %", "higher")},
+    **{"w1": ("W1", "", "lower"), "kl": ("KL", ", nats", "lower")},
+}
+
+
+def measures_in(frame: DataFrame) -> list[str]:
+    """The measures of the printed table that the records have: RA, TA and, where distances are, W1."""
+    return [name for name in ("ra", "ta", "w1") if name in frame and frame[name].notna().any()]
+
+
+def equal_fa_to_markdown(frame: DataFrame) -> str:
+    """`at_equal_fa` as one table a setting: means over seeds with their standard deviations, the Retrains' beneath."""
+    measures = measures_in(frame)
+    parts = []
+    for setting, cells in frame.groupby(SETTING, dropna=False, sort=False):
+        matches = at_equal_fa(cells, measures)
+        names = in_order(matches.method.unique()) if len(matches) else []
+        lines = [_line(matches[matches.method == name], measures) for name in names]
+        spread = retrain_spread(cells, measures)
+        below = ["one Retrain, sd", "", *(_plus_minus(spread[name], _digits(name)) for name in ("fa", *measures)), ""]
+        columns = ["method", "lr", "FA", *(MEASURES[name][0] for name in measures), "seeds that reach it"]
+        parts += [f"**{describe(dict(zip(SETTING, setting, strict=True)))}**", markdown(columns, [*lines, below])]
+    good = "; ".join(f"{MEASURES[name][0]}: {MEASURES[name][-1]} is better" for name in measures)
+    return "\n\n".join([*parts, f"At equal FA, less the Retrains' mean. {good}. {NOT_REACHED}"])
+
+
+def _line(rows: DataFrame, measures: Sequence[str]) -> list[str]:
+    """A method over seeds, of which those count that reach the FA, or all if none does."""
+    reached = rows[rows.reached]
+    counted = reached if len(reached) else rows
+    first = counted.iloc[0].to_dict()
+    knobs = knobs_text({**first, **{name: _geometric_mean(counted[name]) for name in KNOBS}})
+    texts = [_mean_and_sd(counted[name], _digits(name)) for name in ("d_fa", *measures)]
+    return [first["method"] + "*" * (not len(reached)), knobs, *texts, f"{len(reached)} of {len(rows)}"]
+
+
+def _geometric_mean(values: Series) -> float:
+    return math.exp(values.astype(float).map(math.log).mean())  # NaN of nothing
+
+
+def _digits(name: str) -> int:
+    return 3 if name in ("w1", "kl") else 2
+
+
+def _plus_minus(sd: float, digits: int) -> str:
+    return "–" if math.isnan(sd) else f"± {sd:.{digits}f}"
+
+
+def _mean_and_sd(values: Series, digits: int) -> str:
+    sd = f" {_plus_minus(values.std(), digits)}" if len(values) > 1 else ""
+    return f"{round(values.mean(), digits) + 0:+.{digits}f}{sd}"  # + 0 takes the sign from -0
+
+
+NOT_REACHED = (
+    "*: no rate reached the Retrains' FA, so the run nearest to it stands here, and FA says how far off it is."
+)
+
+
 WITHIN = "equal, within the floor"
 
 
@@ -89,7 +328,7 @@ def difference(matches: DataFrame, method: str, base: str, measure: str, floor: 
     """
     a, b = (matches[matches.method == name] for name in (method, base))
     pairs = a.merge(b, on=PLACE, suffixes=("", "_base"))
-    fair = pairs[pairs.matched & pairs.matched_base]
+    fair = pairs[pairs.reached & pairs.reached_base]
     values = fair.assign(value=fair[measure] - fair[f"{measure}_base"]).groupby(SEEDS).value.mean()
     found = interval(values.tolist())
     within = -floor < found["low"] and found["high"] < floor

@@ -4,27 +4,33 @@ It begins with the trials of a method's row, nine for each of the package. While
 tried, one more trial is made beyond that edge, four at most for each value. Two last trials lie half-way between the
 best and its neighbours.
 
-The winner is the trial with the smallest Avg. Gap. That needs Retrain, which unlearning is meant to do without: it is
-what the field does, and it makes methods comparable at their best, not usable in practice. `unseen_gap` is a criterion
-without Retrain; its choice is stored beside the first.
+The winner is the trial with the smallest Avg. Gap, the mean over the seeds of the search. That needs Retrain, which
+unlearning is meant to do without: it is what the field does, and it makes methods comparable at their best, not usable
+in practice. `unseen_gap` is a criterion without Retrain; its choice is stored beside the first. How much of a choice is
+the chance of its seeds, `bootstrap_choice` says.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from falw.files import write_atomic
-from falw.lab.cells import RETRAIN, Methods, Setting, cells_of, find_rows, read_tuned, tuned_file
-from falw.lab.records import Record, read_predictions
+from falw.lab.cells import ORIGINAL, RETRAIN, Methods, Setting, cells_of, find_rows, read_tuned, tuned_file
+from falw.lab.records import FLOOR, SEEDS, SETTING, Record, read_predictions
 from falw.lab.run import run_cells
-from falw.lab.tables import markdown
+from falw.lab.tables import markdown, turned_in
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Predictions, Scores, accuracy, gap
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 OUTWARD = 4  # trials beyond an edge at most
 
@@ -56,26 +62,35 @@ def searched(methods: Methods) -> list[Method]:
 
 
 def tune(
-    setting: Setting, methods: Methods, out: str | Path, root: str | Path | None = None, **how: Any
+    setting: Setting,
+    methods: Methods,
+    out: str | Path,
+    root: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Run every trial of the methods on one setting; return the search: trials with their gaps, and what is chosen.
 
-    `how` is passed on to `run_cells` (device, jobs, progress). A method whose trials all diverged is not in `chosen`.
+    seeds: each draws data, split and training anew; by default the setting as it is. A trial has the means over them
+    and, in "gaps", the Avg. Gap of each. `how` is passed on to `run_cells` (device, jobs, progress). A trial that
+    diverged at one seed has failed; a method whose trials all have is not in `chosen`.
     Raises ValueError for a method without a range to search, FloatingPointError if Original or Retrain diverged.
     """
     rows = searched(methods)
-    base = run_cells(cells_of(setting, []), out, root=root, **how)
+    settings = [setting] if seeds is None else [replace(setting, seed=seed, data_seed=seed) for seed in seeds]
+    base = run_cells([cell for each in settings for cell in cells_of(each, [])], out, root=root, **how)
     for record in base:
         if record["scores"] is None:
             raise FloatingPointError(f"{record['method']}: {record['failed']}")
-    retrain, again = (Scores(**record["scores"]) for record in base[1:])
+    retrains = [Scores(**record["scores"]) for record in base[1::3]]
+    floors = [gap(Scores(**record["scores"]), retrain) for record, retrain in zip(base[2::3], retrains, strict=True)]
 
     def run(todo: list[tuple[Method, dict[str, float]]]) -> list[dict[str, Any]]:
-        cells = [cells_of(setting, [row], out=out, **changes)[-1] for row, changes in todo]
-        records = run_cells(cells, out, root=root, **how)
+        cells = [cells_of(each, [row], out=out, **changes)[-1] for row, changes in todo for each in settings]
+        records, n = run_cells(cells, out, root=root, **how), len(settings)
         return [
-            {"method": row.name, "changes": changes, **_gaps(record, retrain, Path(out))}
-            for (row, changes), record in zip(todo, records, strict=True)
+            {"method": row.name, "changes": changes, **_gaps(records[k * n : (k + 1) * n], retrains, Path(out))}
+            for k, (row, changes) in enumerate(todo)
         ]
 
     trials = run([(row, changes) for row in rows for changes in row.search])
@@ -88,8 +103,9 @@ def tune(
         for criterion in ("gap", "unseen_gap")
     )
     return {
-        "setting": setting.description,
-        "noise_floor": gap(again, retrain),
+        "setting": settings[0].description,
+        "seeds": [each.seed for each in settings],
+        "noise_floor": statistics.fmean(floors),
         "chosen": chosen,
         "chosen_without_retrain": without,
         "trials": trials,
@@ -116,18 +132,21 @@ def _halfway(row: Method, best: dict[str, float] | None) -> list[dict[str, float
     return [{**best, key: best[key] * (high / low) ** half} for half in (-0.5, 0.5)]
 
 
-def _gaps(record: Record, retrain: Scores, out: Path) -> dict[str, Any]:
-    if record["scores"] is None:
-        return {"failed": record["failed"]}
-    scores = Scores(**record["scores"])
+def _gaps(records: Sequence[Record], retrains: Sequence[Scores], out: Path) -> dict[str, Any]:
+    """What a trial came to, records of one seed after the other: means, and the Avg. Gap of each seed."""
+    failed = [record["failed"] for record in records if record["scores"] is None]
+    if failed:
+        return {"failed": failed[0]}
+    each = [_measured(record, retrain, out) for record, retrain in zip(records, retrains, strict=True)]
+    means = {name: round(statistics.fmean(one[name] for one in each), 3) for name in each[0]}
+    return {**means, "gaps": [round(one["gap"], 3) for one in each]}
+
+
+def _measured(record: Record, retrain: Scores, out: Path) -> dict[str, float]:
+    scores = Scores(**record["scores"])  # type: ignore[arg-type]
     unseen = unseen_gap(read_predictions(record, out), torch.tensor(record["forget_counts"]))
-    rounded = {k: round(v, 3) for k, v in scores._asdict().items()}
-    return {
-        **rounded,
-        "gap": round(gap(scores, retrain), 3),
-        "unseen_gap": round(unseen, 3),
-        "seconds": record["seconds"],
-    }
+    beside = {"gap": gap(scores, retrain), "unseen_gap": unseen, "seconds": record["seconds"]}
+    return {**scores._asdict(), **beside}
 
 
 def _best(trials: list[dict[str, Any]], name: str, criterion: str) -> dict[str, float] | None:
@@ -142,6 +161,56 @@ def at_the_edge(trials: Sequence[dict[str, Any]], name: str, chosen: dict[str, f
 
 def _tried(trials: Sequence[dict[str, Any]], name: str, key: str) -> list[float]:
     return sorted({trial["changes"][key] for trial in trials if trial["method"] == name})
+
+
+def trials_of(frame: DataFrame) -> list[dict[str, Any]]:
+    """Trials as `tune` gives them, from records of one setting and its seeds (`records.frame`) that were run otherwise.
+
+    What has not run at every seed is left out, what diverged at one has failed. Raises ValueError for records of
+    several settings, and for runs of a method that differ in more than one value.
+    """
+    settings, seeds = frame.groupby(SETTING, dropna=False).ngroups, frame.groupby(SEEDS).ngroups
+    if settings != 1:
+        raise ValueError(f"these are records of {settings} settings: query for one, as gamma == 0.5")
+    trials = []
+    for method, runs in frame[~frame["method"].isin((ORIGINAL, RETRAIN, FLOOR))].groupby("method", sort=False):
+        turned = turned_in(runs)
+        for value, each in runs.sort_values(SEEDS).groupby(turned):
+            if len(each) == seeds:
+                trials.append({"method": method, "changes": {turned: value}, **_of_seeds(each)})
+    return trials
+
+
+def _of_seeds(runs: DataFrame) -> dict[str, Any]:
+    failed = runs["failed"].dropna()
+    if len(failed):
+        return {"failed": failed.iloc[0]}
+    means = runs[[*Scores._fields, "gap", "seconds"]].astype(float).mean().to_dict()
+    return {**means, "gaps": runs["gap"].tolist()}
+
+
+def bootstrap_choice(trials: Sequence[Mapping[str, Any]], draws: int = 2000, seed: int = 0) -> DataFrame:
+    """How often each trial is its method's best when the seeds of the search are drawn again, with replacement.
+
+    Columns: "method", the values that the trial changes, "gap" (its mean over the seeds that ran) and "share" of the
+    draws, which have the same seeds for every method; a row for each trial that ever wins, the most frequent of a
+    method first. Raises ValueError for trials of fewer than two seeds.
+    """
+    import numpy as np
+    import pandas as pd
+
+    finished = [trial for trial in trials if "failed" not in trial]
+    fewest = min((len(trial.get("gaps", [])) for trial in finished), default=0)
+    if fewest < 2:
+        raise ValueError(f"trials of {fewest} seeds have none to draw again: tune --seeds 100,101,102")
+    again = np.random.default_rng(seed).integers(fewest, size=(draws, fewest))
+    rows = []
+    for method in dict.fromkeys(trial["method"] for trial in finished):
+        mine = [trial for trial in finished if trial["method"] == method]
+        best = np.array([trial["gaps"] for trial in mine])[:, again].mean(axis=2).argmin(axis=0)
+        for k in sorted(set(best), key=lambda k: -(best == k).sum()):
+            rows.append({"method": method, **mine[k]["changes"], "gap": mine[k]["gap"], "share": (best == k).mean()})
+    return pd.DataFrame(rows)
 
 
 def choices_to_markdown(search: dict[str, Any]) -> str:

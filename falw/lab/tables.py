@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, RETRAIN
-from falw.lab.records import FLOOR, GROUPS, SEEDS, SETTING, in_order
-from falw.methods import METHODS, Method
+from falw.lab.records import CONFIG, FLOOR, GROUPS, SEEDS, SETTING, in_order
+from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores
 
 if TYPE_CHECKING:
@@ -32,16 +32,46 @@ DISTRIBUTION = {  # of p_true on the forget set, and of probabilities: `metrics.
 SCORES = {"paper": COLUMNS, "distribution": DISTRIBUTION, "all": {**COLUMNS, **DISTRIBUTION}}
 
 
+KNOBS = ("lr", "coefficient")  # values of `Config` that say how much a method forgets
+
+
+def reads(method: str, name: str) -> bool:
+    """Whether a method reads a value of `Config`; the Original and rows of the reader's own are taken to."""
+    row = {**METHODS, **VARIANTS}.get(method)
+    return row is None or row.reads(name)
+
+
+def values_read(run: Mapping[str, Any]) -> dict[str, float]:
+    """KNOBS of a row of `records.frame`, NaN for one that its method does not read or leaves to its row."""
+    given = {name: run[name] if reads(run["method"], name) else None for name in KNOBS}
+    return {name: math.nan if value is None else float(value) for name, value in given.items()}
+
+
+def knobs_text(run: Mapping[str, Any]) -> str:
+    """KNOBS as a cell of a table: "0.02", "0.02, coefficient 25", or "coefficient 0.1" where there is no rate."""
+    texts = {"": run["lr"], "coefficient ": run["coefficient"]}
+    return ", ".join(f"{name}{value:.3g}" for name, value in texts.items() if value == value)
+
+
+def turned_in(runs: DataFrame) -> str:
+    """In which of KNOBS runs of a method differ, the first if in none; raises ValueError if they differ in more."""
+    differ = [name for name in CONFIG if runs[name].nunique(dropna=False) > 1]
+    turned = next((name for name in KNOBS if name in differ), KNOBS[0])
+    if also := [name for name in differ if name != turned]:
+        raise ValueError(f"runs of {runs.method.iloc[0]} differ in {', '.join(also)}, too: query for one value of each")
+    return turned
+
+
 def table(frame: DataFrame, scores: str = "paper") -> DataFrame:
     """Rows of the paper's kind, one a setting and method: scores, gaps to Retrain and seconds over seeds.
 
     scores: "paper"; "distribution", distances to all Retrains of a setting and seed; "all". ValueError for another.
 
-    Columns are method (the label, see `records.frame`), seeds, without those that diverged, and diverged; "fa_mean",
-    "fa_sd" (NaN for one seed) and "fa_gap", the mean over seeds of the distance to the Retrain of the same seed, so for
-    "ra", "ta", "mia" and "mia_confidence"; mean and sd of "gap", "tow" and "seconds"; and the setting. The attack on
-    p_true (`audit`), "mia_confidence", is not part of Avg. Gap. The row "noise floor" is a second Retrain against the
-    first, of more Retrains each of them.
+    Columns are method (the label, see `records.frame`), its "lr" and "coefficient" (`values_read`), seeds, without
+    those that diverged, and diverged; "fa_mean", "fa_sd" (NaN for one seed) and "fa_gap", the mean over seeds of the
+    distance to the Retrain of the same seed, so for "ra", "ta", "mia" and "mia_confidence"; mean and sd of "gap", "tow"
+    and "seconds"; and the setting. The attack on p_true (`audit`), "mia_confidence", is not part of Avg. Gap. The row
+    "noise floor" is a second Retrain against the first, of more Retrains each of them.
     """
     if scores not in SCORES:
         raise ValueError(f"unknown scores '{scores}'; choose one of: {', '.join(SCORES)}")
@@ -50,14 +80,18 @@ def table(frame: DataFrame, scores: str = "paper") -> DataFrame:
     far = {f"{k}_gap": (f"d_{k}", lambda d: d.abs().mean()) for k in compared if k in columns}
     frame = frame.sort_values(SEEDS)  # sums in one order: the same digits
     seed, ran = frame.groupby(SEEDS).ngroup(), frame["fa"].notna()  # several Retrains may have one seed
-    frame = frame.assign(seed_ran=seed.where(ran), seed_diverged=seed.where(~ran))
+    read = {
+        name: frame[name].astype(float).where([reads(method, name) for method in frame["method"]]) for name in KNOBS
+    }
+    frame = frame.assign(seed_ran=seed.where(ran), seed_diverged=seed.where(~ran), **read)
     counts = {"seeds": ("seed_ran", "nunique"), "diverged": ("seed_diverged", "nunique")}
     groups = frame.groupby([*SETTING, "label"], dropna=False)
-    rows = groups.agg(**counts, **spread, **far).reset_index().rename(columns={"label": "method"})
+    knobs = {name: (name, "first") for name in KNOBS}
+    rows = groups.agg(**knobs, **counts, **spread, **far).reset_index().rename(columns={"label": "method"})
     rank = {name: k for k, name in enumerate(in_order(frame["label"].unique()))}
     rows = rows.sort_values([*SETTING, "method"], key=lambda c: c.map(rank) if c.name == "method" else c)
     numbers = [name for k in columns for name in (f"{k}_mean", f"{k}_sd", f"{k}_gap") if name in rows]
-    return rows[["method", "seeds", "diverged", *numbers, *SETTING]].reset_index(drop=True)
+    return rows[["method", *KNOBS, "seeds", "diverged", *numbers, *SETTING]].reset_index(drop=True)
 
 
 MIN_FOR_BOOTSTRAP = 8  # below as many values a bootstrap draws from too few and is too narrow
@@ -269,9 +303,10 @@ def scores_to_markdown(rows: DataFrame) -> str:
     parts, columns = [], {k: heading for k, heading in SCORES["all"].items() if f"{k}_mean" in rows}
     for setting, same in rows.groupby(SETTING, dropna=False, sort=False):
         seeds = int((same["seeds"] + same["diverged"]).max())
-        lines = [[_named(row, seeds), *(_text(row, k) for k in columns)] for row in same.to_dict("records")]
+        cells = same.to_dict("records")
+        lines = [[_named(row, seeds), *(_text(row, k) for k in columns), knobs_text(row)] for row in cells]
         heading = f"**{describe(dict(zip(SETTING, setting, strict=True)))}** ({_count(seeds)})"
-        parts += [heading, markdown(["method", *columns.values()], lines)]
+        parts += [heading, markdown(["method", *columns.values(), "lr"], lines)]
         parts += [_how_to_read(same)] if {*DISTRIBUTION} <= {*columns} else []
     return "\n\n".join(parts)
 
