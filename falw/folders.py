@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from falw.files import first_line, load_tensors, save_tensors
 from falw.images import Dataset, Images
-from falw.sources import LoadOptions, cache_folder, count_classes, moments, pick
+from falw.sources import LoadOptions, cache_folder, copies, count_classes, moments, pick
 
 Listing = list[tuple[str, int]]  # files, relative to the folder of the data set, and their labels
 
@@ -336,27 +335,6 @@ def _say_if_dark(base: Path, x: Tensor) -> None:
     if (brightest := int(x.max())) <= 16:
         what = f"no training image of '{base}' has a pixel brighter than {brightest} of 255"
         warnings.warn(f"{what}: if they are not meant to be black, scale the files to 8 bits", stacklevel=4)
-
-
-# Images that are the same, pixel by pixel
-
-_DIGESTS = WeakTensorKeyDictionary()
-
-
-def image_digests(x: Tensor) -> list[bytes]:
-    """A digest of the pixels of each image of a uint8 tensor (n, c, h, w); computed once a tensor."""
-    known = _DIGESTS.get(x)
-    if known is None or known[0] != x._version:
-        rows = x.cpu().contiguous().flatten(1).numpy()
-        known = x._version, [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
-        _DIGESTS[x] = known
-    return known[1]
-
-
-def copies(x: Tensor, among: Tensor) -> Tensor:
-    """Positions of the images of x (n, c, h, w) that `among` (m, c, h, w) holds, too, the same in every pixel."""
-    there = set(image_digests(among))
-    return torch.tensor([i for i, one in enumerate(image_digests(x)) if one in there], dtype=torch.int64)
 
 
 # Decoding

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from falw.files import first_line
 from falw.images import Dataset, Images
@@ -103,6 +104,27 @@ def cache_folder() -> Path:
     if folder.startswith("~"):  # no home: writing will fail, and the warning says what to do
         folder = os.path.join(os.devnull, "falw")
     return Path(folder)
+
+
+# Images that are the same, pixel by pixel
+
+_DIGESTS = WeakTensorKeyDictionary()
+
+
+def image_digests(x: Tensor) -> list[bytes]:
+    """A digest of the pixels of each image of a uint8 tensor (n, c, h, w); computed once a tensor."""
+    known = _DIGESTS.get(x)
+    if known is None or known[0] != x._version:
+        rows = x.cpu().contiguous().flatten(1).numpy()
+        known = x._version, [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+        _DIGESTS[x] = known
+    return known[1]
+
+
+def copies(x: Tensor, among: Tensor) -> Tensor:
+    """Positions of the images of x (n, c, h, w) that `among` (m, c, h, w) holds, too, the same in every pixel."""
+    there = set(image_digests(among))
+    return torch.tensor([i for i, one in enumerate(image_digests(x)) if one in there], dtype=torch.int64)
 
 
 # Data sets that come as arrays

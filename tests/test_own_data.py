@@ -17,13 +17,13 @@ from PIL import Image, TiffImagePlugin
 from falw import folders
 from falw.__main__ import main
 from falw.data import load_dataset
-from falw.folders import copies
 from falw.lab import run as runs
 from falw.lab.cells import Cell, Setting, cells_of
 from falw.lab.records import frame, identity_of, read_records
 from falw.lab.requests import read_list
 from falw.lab.run import load_setting, run
 from falw.lab.tables import FORMATS, group_gaps, table
+from falw.sources import copies
 from falw.train import Config
 
 

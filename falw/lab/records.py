@@ -22,11 +22,11 @@ import torch
 
 import falw
 from falw.files import quarantine
-from falw.folders import image_digests
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, digest
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores
+from falw.sources import image_digests
 from falw.train import Config
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from torch import nn
 from falw.audit import audit
 from falw.data import find_source, load_dataset
 from falw.files import Checkpoint, load_tensors, lock, remove_leftovers, save_tensors, write_atomic
-from falw.folders import files_state, image_digests
+from falw.folders import files_state
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, Cell, Methods, Setting, cells_of, check_changes, digest, find_rows
 from falw.lab.engines import IN_PROCESS
@@ -49,6 +49,7 @@ from falw.lab.requests import split_asked
 from falw.methods import unlearn
 from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import create
+from falw.sources import image_digests
 from falw.split import Split, groups, long_tailed_split
 from falw.train import make_deterministic, predict, train_original, whole_number
 
