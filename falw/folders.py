@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from falw.files import first_line, load_tensors, save_tensors
@@ -25,19 +26,17 @@ from falw.sources import LoadOptions, cache_folder, copies, count_classes, momen
 
 Listing = list[tuple[str, int]]  # files, relative to the folder of the data set, and their labels
 
-
 # What systems and programs leave in a folder; names that begin with a dot are theirs, too.
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "lost+found", "recycler"}
 SYSTEM |= {"@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "#recycle", "#snapshot", "$recycle.bin"}
 SYSTEM |= {"system volume information"}
-
 
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 TEST_SHARE = 0.2  # of every class, where no folder says what to test on
 
 
 def load_folder(options: LoadOptions) -> Dataset:
-    """Class folders. Links are followed wherever they lead, since data sets are often linked; nothing is written.
+    """Class folders, read through links; nothing is written.
 
     Images lie in train/<class> and test/<class> (val/<class> where there is no test), or in <class> alone: a fifth of
     every class, drawn with the seed, is then the test set. Folders inside a class belong to it. One warning each says
@@ -45,17 +44,19 @@ def load_folder(options: LoadOptions) -> Dataset:
     """
     base, aside = folder_of(options.path, options.root), list[str]()
     part, held_out = _parts(base, aside)
-    train = _classes(base, part, aside)
-    if not part and len(train) < 2:
-        raise ValueError(f"'{base}' holds one folder, {next(iter(train))!r}: give two classes or more, or that folder")
-    test = train if held_out is None else _classes(base, held_out, aside)
-    different = ", ".join(sorted(set(train) ^ set(test))[:5])
-    if different:
-        raise ValueError(f"{part} and {held_out} of '{base}' differ in classes: {different}; give both the same")
-    listing = _list(base, train, aside)
-    rest, drawn = (listing, _list(base, test, aside)) if held_out is not None else _draw(listing, options.seed)
-    data = _decode(base, list(train), rest, drawn, options)
-    _say_test_set(base, held_out, len(drawn), options.seed)
+    classes, train = _list(base, part, aside)
+    if held_out is None:
+        train, test = _draw(train, options.seed)
+        drawn = f"{len(test)} images, {TEST_SHARE:.0%} of every class, are drawn with seed {options.seed} to test on"
+        odd = f"no test/ and no val/: {drawn}"
+    else:
+        classes_of_test, test = _list(base, held_out, aside)
+        if different := ", ".join(sorted({*classes} ^ {*classes_of_test})[:5]):
+            raise ValueError(f"{part} and {held_out} of '{base}' differ in classes: {different}; give both the same")
+        odd = "" if held_out.lower() in TEST[:2] else f"no test/: {held_out}/ is taken to test on"
+    data = _decode(base, classes, train, test, options)
+    if odd:
+        warnings.warn(f"'{base}' has {odd}", stacklevel=2)
     _say_left_alone(base, aside)
     return data
 
@@ -65,36 +66,37 @@ def folder_of(path: str, root: Path | None) -> Path:
     return (root or Path()) / os.path.expanduser(path)
 
 
-def files_state(dataset: str, root: Path | None) -> int:
-    """A number that changes when a file of folder:PATH does, while this process lives; 0 for any other data set."""
-    kind, _, path = dataset.partition(":")
-    return _state(folder_of(path, root)) if kind == "folder" else 0
-
-
-def _state(base: Path) -> int:
-    files, known = [], set[str]()
-    for folder, inner, names in os.walk(base, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in inner}
-        inner[:] = sorted(name for name in inner if real[name] not in known)  # links may lead in a circle
-        known |= {real[name] for name in inner}
-        for name in sorted(names):
-            with contextlib.suppress(OSError):  # what cannot be read is for the loader to name
-                s = os.stat(os.path.join(folder, name))
-                files.append((folder, name, s.st_size, s.st_mtime_ns, s.st_ctime_ns))
-    return hash(tuple(files))
-
-
 def draws_test_set(dataset: str, root: Path | None) -> bool:
     """Whether folder:PATH does not say what to test on, so that the seed of the data decides."""
     kind, _, path = dataset.partition(":")
     return kind == "folder" and _parts(folder_of(path, root), [])[1] is None
 
 
-def _parts(base: Path, aside: list[str]) -> tuple[str, str | None]:
-    """The folders in `base` of training and test images, None where there is none for these.
+def files_state(dataset: str, root: Path | None) -> int:
+    """A number that changes when a file of folder:PATH does, while this process lives; 0 for any other data set."""
+    kind, _, path = dataset.partition(":")
+    if kind != "folder":
+        return 0
+    files, known = set(), set[str]()
+    for folder, inner, names in os.walk(folder_of(path, root), followlinks=True):
+        if (real := os.path.realpath(folder)) in known:  # links may lead in a circle
+            inner.clear()
+            continue
+        known.add(real)
+        for file in (f"{folder}/{name}" for name in names):
+            with contextlib.suppress(OSError):  # what cannot be read is for the loader to name
+                files.add((file, *_stat(file)))
+    return hash(frozenset(files))
 
-    "" for training images says that the classes lie in `base` side by side.
-    """
+
+def _stat(path: str) -> tuple[int, int, int]:
+    """What changes with a file; its last change cannot be set back, as its last writing is by copying or unpacking."""
+    s = os.stat(path)
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns
+
+
+def _parts(base: Path, aside: list[str]) -> tuple[str, str | None]:
+    """The folders of training and of test images; "" and None if classes lie in `base` side by side."""
     folders = _scan(base)[0] if base.is_dir() else []
     names = {name.lower(): name for name in folders}
     train = next((names[name] for name in TRAIN if name in names), None)
@@ -108,87 +110,75 @@ def _parts(base: Path, aside: list[str]) -> tuple[str, str | None]:
     return train, test
 
 
-def _classes(base: Path, part: str, aside: list[str]) -> dict[str, list[str]]:
-    """The folders of each class by its name, sorted; a name has one spelling, however a system composes its letters."""
-    folder = base / part
-    folders, files = _scan(folder, of="class folder", aside=aside)
-    for name in files:
-        if _is_image(folder / name):
-            raise ValueError(f"{str(folder / name)!r} is not a class folder; move or remove it")
-        aside.append(f"{folder}/{name}")
+def _list(base: Path, part: str, aside: list[str]) -> tuple[list[str], Listing]:
+    """Classes, sorted, and their images; a class has one name, however a system composes its letters."""
+    folders, images = _scan(base / part, aside, "class folder")
+    for name in images:
+        raise ValueError(f"{str(base / part / name)!r} is not a class folder; move or remove it")
     if not folders:
-        raise ValueError(f"'{folder}' is empty; it should hold one folder of images a class")
-    classes: dict[str, list[str]] = {}
-    for name in folders:
-        classes.setdefault(unicodedata.normalize("NFC", name), []).append(os.path.join(part, name))
-    return dict(sorted(classes.items()))
-
-
-def _list(base: Path, classes: dict[str, list[str]], aside: list[str]) -> Listing:
-    """The images of every class, sorted, those of folders inside a class among them."""
-    folders = [(c, folder) for c, same in enumerate(classes.values()) for folder in same]
-    return [(name, c) for c, folder in folders for name in sorted(_images(base, folder, aside))]
+        raise ValueError(f"'{base / part}' is empty; it should hold one folder of images a class")
+    class_of = {folder: unicodedata.normalize("NFC", folder) for folder in folders}
+    classes = sorted({*class_of.values()})
+    if not part and len(classes) < 2:
+        raise ValueError(f"'{base}' holds one folder, {classes[0]!r}: give two classes or more, or that folder")
+    files = {folder: sorted(_images(base, os.path.join(part, folder), aside)) for folder in folders}
+    rows = [(file, classes.index(class_of[folder])) for folder in folders for file in files[folder]]
+    return classes, sorted(rows, key=lambda row: row[1])
 
 
 def _images(base: Path, folder: str, aside: list[str], above: tuple[str, ...] = ()) -> list[str]:
     """Images in a folder and in the folders inside it, relative to `base`; raises ValueError for a link in a circle."""
-    above = (*above, os.path.realpath(base / folder))
-    if above[-1] in above[:-1]:
+    real = os.path.realpath(base / folder)
+    if real in above:
         raise ValueError(f"{str(base / folder)!r} is a link back to a folder that holds it; move or remove it")
-    folders, files = _scan(base / folder, aside=aside)
-    images = []
-    for name in files:
-        if _is_image(base / folder / name):
-            images.append(f"{folder}/{name}")
-        else:
-            aside.append(f"{base / folder}/{name}")
-    return images + [name for inner in folders for name in _images(base, f"{folder}/{inner}", aside, above)]
+    folders, images = _scan(base / folder, aside)
+    inner = [name for f in folders for name in _images(base, f"{folder}/{f}", aside, (*above, real))]
+    return [f"{folder}/{name}" for name in images] + inner
 
 
-def _scan(folder: Path, of: str = "file", aside: list[str] | None = None) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder, each sorted; what systems leave goes to `aside`."""
-    folders: list[str] = []
-    files: list[str] = []
+def _scan(folder: Path, aside: list[str] | None = None, of: str = "file") -> tuple[list[str], list[str]]:
+    """Names of the folders and of the images in a folder, each sorted; what is neither goes to `aside`.
+
+    Without `aside` images are not looked for. With it a dangling link and a pipe are refused, which are no `of`.
+    """
+    folders, images = list[str](), list[str]()
     try:
         with os.scandir(folder) as entries:
             for e in sorted(entries, key=lambda e: e.name):
-                if e.name.startswith(".") or e.name.lower() in SYSTEM:
-                    (aside if aside is not None else []).append(e.path)
-                elif e.is_dir():
+                ours = not e.name.startswith(".") and e.name.lower() not in SYSTEM
+                if ours and e.is_dir():
                     folders.append(e.name)
-                elif e.is_file():
-                    files.append(e.name)
-                elif aside is not None:  # a dangling link, a pipe
+                elif aside is None:
+                    continue
+                elif ours and not e.is_file():
                     raise ValueError(f"{e.path!r} is not a {of}; move or remove it")
+                elif ours and _is_image(Path(e.path)):
+                    images.append(e.name)
+                else:
+                    aside.append(e.path)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder) from None
     except OSError as error:  # closed to us, or a link in a circle
         raise _unreadable(error) from None
-    return folders, files
+    return folders, images
 
 
 def _missing(folder: Path) -> FileNotFoundError:
-    layout = "images lie in train/<class>/* and test/<class>/*, or in <class>/*"
-    return FileNotFoundError(f"no folder '{folder}'; {layout}")
+    return FileNotFoundError(f"no folder '{folder}'; images lie in train/<class>/* and test/<class>/*, or in <class>/*")
+
+
+def _unreadable(error: OSError) -> FileNotFoundError:
+    return FileNotFoundError(f"{error.filename!r} cannot be read ({error.strerror}); repair or remove it")
 
 
 def _draw(listing: Listing, seed: int) -> tuple[Listing, Listing]:
     """Training and test images of a folder without a test set: `TEST_SHARE` of every class, one at least."""
-    y, generator, drawn = torch.tensor([c for _, c in listing]), torch.Generator().manual_seed(seed), set()
-    for c in y.unique().tolist():
-        members = (y == c).nonzero()[:, 0]
-        order = torch.randperm(len(members), generator=generator)
-        drawn |= set(members[order[: max(1, round(TEST_SHARE * len(members)))]].tolist())
-    rest, test = ([row for i, row in enumerate(listing) if (i in drawn) == chosen] for chosen in (False, True))
-    return rest, test
-
-
-def _say_test_set(base: Path, held_out: str | None, drawn: int, seed: int) -> None:
-    if held_out is None:
-        share = f"{drawn} images, {TEST_SHARE:.0%} of every class, are drawn with seed {seed} to test on"
-        warnings.warn(f"'{base}' has no test/ and no val/: {share}", stacklevel=3)
-    elif held_out.lower() not in TEST[:2]:
-        warnings.warn(f"'{base}' has no test/: {held_out}/ is taken to test on", stacklevel=3)
+    generator, drawn = torch.Generator().manual_seed(seed), set[tuple[str, int]]()
+    for _, rows in itertools.groupby(listing, key=lambda row: row[1]):
+        of_class = list(rows)
+        order = torch.randperm(len(of_class), generator=generator).tolist()
+        drawn |= {of_class[i] for i in order[: max(1, round(TEST_SHARE * len(of_class)))]}
+    return [row for row in listing if row not in drawn], [row for row in listing if row in drawn]
 
 
 def _say_left_alone(base: Path, aside: list[str]) -> None:
@@ -198,21 +188,11 @@ def _say_left_alone(base: Path, aside: list[str]) -> None:
         warnings.warn(f"left alone in '{base}', as no images of a class: {named}{more}", stacklevel=3)
 
 
-@functools.cache
-def _suffixes() -> set[str]:
-    """Ends of names by which a file says that it is an image; it is an error if such a file cannot be read."""
-    from PIL import Image
-
-    Image.init()
-    stubs = {"BUFR", "GRIB", "HDF5", "MPEG"}  # known to Pillow, and not read by it
-    return {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in stubs} | {*FOREIGN}
-
-
 def _is_image(path: Path) -> bool:
     """Whether a file is meant as an image: by its name or, where that says nothing, by its content."""
-    from PIL import Image, UnidentifiedImageError
-
-    if path.suffix.lower() in _suffixes():
+    suffix = path.suffix.lower()
+    kind = Image.registered_extensions().get(suffix)
+    if suffix in FOREIGN or (kind in Image.OPEN and kind not in STUBS):
         return True
     try:
         with Image.open(path):
@@ -223,10 +203,12 @@ def _is_image(path: Path) -> bool:
         return True
 
 
+STUBS = {"BUFR", "GRIB", "HDF5", "MPEG"}  # known to Pillow, and not read by it
+
 # Images that other programs read, by their names, and how some of them begin.
 FOREIGN = {".heic": "HEIC", ".heif": "HEIC", ".hif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".svg": "SVG"}
 FOREIGN |= dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw camera")
-BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
+BRANDS = dict.fromkeys((b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1"), "HEIC")
 BRANDS |= {b"avif": "AVIF", b"avis": "AVIF", b"JXL ": "JPEG XL"}
 
 
@@ -238,8 +220,7 @@ def _foreign(path: Path) -> str:
     return by_content or FOREIGN.get(path.suffix.lower(), "")
 
 
-def _unreadable(error: OSError) -> FileNotFoundError:
-    return FileNotFoundError(f"{error.filename!r} cannot be read ({error.strerror}); repair or remove it")
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_tiny_imagenet(options: LoadOptions) -> Dataset:
@@ -251,22 +232,19 @@ def load_tiny_imagenet(options: LoadOptions) -> Dataset:
     root = options.root or Path()
     base = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root
     wnids = _names(base / "wnids.txt", _lines(base / "wnids.txt"))
-    aside: list[str] = []
     words = dict(line.split("\t", 1) for line in _lines(base / "words.txt") if "\t" in line)
     listing = base / "val/val_annotations.txt"
     rows = [f"{line}\t".split("\t")[:2] for line in _lines(listing)]
-    files = _names(listing, [file for file, _ in rows])
-    for other, differ in (
-        ("wnids.txt", {wnid for _, wnid in rows} - set(wnids)),
-        ("val/images", {os.path.basename(name) for name in _images(base, "val/images", aside)} - set(files)),
-    ):
+    listed, aside = _names(listing, [file for file, _ in rows]), list[str]()
+    on_disk = {os.path.basename(name) for name in _images(base, "val/images", aside)}
+    for other, differ in (("wnids.txt", {wnid for _, wnid in rows} - {*wnids}), ("val/images", on_disk - {*listed})):
         if differ:
             named = ", ".join(map(repr, sorted(differ)[:5]))
             raise ValueError(f"'{base}': val_annotations.txt and {other} disagree: {named}; restore both")
-    label = {wnid: c for c, wnid in enumerate(wnids)}
-    test = [(f"val/images/{file}", label[wnid]) for file, wnid in rows]
+    test = [(f"val/images/{file}", wnids.index(wnid)) for file, wnid in rows]
     names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
-    train = _list(base, {wnid: [f"train/{wnid}/images"] for wnid in wnids}, aside)
+    folders = [f"train/{wnid}/images" for wnid in wnids]
+    train = [(file, c) for c, folder in enumerate(folders) for file in sorted(_images(base, folder, aside))]
     data = _decode(base, names, train, test, options, IMAGENET)
     _say_left_alone(base, aside)
     return data
@@ -276,8 +254,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        remedy = "give --root of the official tiny-imagenet-200 folder"
-        raise FileNotFoundError(f"there is no '{path}'; {remedy}") from None
+        raise FileNotFoundError(f"there is no '{path}'; give --root of the official tiny-imagenet-200 folder") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' is not UTF-8 text ({error.reason} at byte {error.start}); restore it") from None
     except OSError as error:
@@ -298,50 +275,40 @@ def _names(path: Path, names: list[str]) -> list[str]:
 
 
 def _decode(
-    base: Path,
-    names: list[str],
-    train: Listing,
-    test: Listing,
-    options: LoadOptions,
-    published: Any = None,
+    base: Path, names: list[str], train: Listing, test: Listing, options: LoadOptions, published: Any = None
 ) -> Dataset:
     """The listed images, reduced as asked before any is opened; from the cache if it has just these files."""
     n = count_classes(len(names), options)
-    labels = [torch.tensor([c for _, c in part], dtype=torch.int64) for part in (train, test)]
-    for part, y in zip(("train", "test"), labels):
-        for c in (torch.bincount(y, minlength=n)[:n] == 0).nonzero()[:, 0].tolist():
+    for part, rows in (("train", train), ("test", test)):
+        for c in sorted(set(range(n)) - {c for _, c in rows}):
             raise ValueError(f"class '{names[c]}' has no {part} images in '{base}'; add some or remove it")
-    keep = pick(labels[0], n, options), (labels[1] < n).nonzero()[:, 0]
-    files = [[part[i][0] for i in k.tolist()] for part, k in zip((train, test), keep)]
-    parts = _cached([*files[0], *files[1]], base, options).split([len(k) for k in keep])
-    images, held_out = (Images(x, y[k]) for x, y, k in zip(parts, labels, keep))
+    train = [train[i] for i in pick(torch.tensor([c for _, c in train]), n, options).tolist()]
+    test = [row for row in test if row[1] < n]
+    files = [file for file, _ in train + test]
+    parts = _cached(files, base, options).split([len(train), len(test)])
+    images, held_out = (Images(x, torch.tensor([c for _, c in rows])) for x, rows in zip(parts, (train, test)))
     _say_if_seen(base, files, images.x, held_out.x)
-    _say_if_dark(base, images.x)
+    if (brightest := int(images.x.max())) <= 16:
+        what = f"no training image of '{base}' has a pixel brighter than {brightest} of 255"
+        warnings.warn(f"{what}: if they are not meant to be black, scale the files to 8 bits", stacklevel=3)
     mean, std = published or moments(images.x)
-    return Dataset(base.name, images, held_out, tuple(names[:n]), mean, std, files=tuple(files[0]))
+    return Dataset(base.name, images, held_out, tuple(names[:n]), mean, std, files=tuple(files[: len(train)]))
 
 
-def _say_if_seen(base: Path, files: list[list[str]], train: Tensor, test: Tensor) -> None:
+def _say_if_seen(base: Path, files: list[str], train: Tensor, test: Tensor) -> None:
     """A warning if test images are training images, too: what a model learnt by heart is then no test."""
     seen = copies(test, train)
     if len(seen):
-        first = files[1][int(seen[0])]
-        same = files[0][int(copies(train, test[seen[:1]])[0])]
+        first, same = files[len(train) + int(seen[0])], files[int(copies(train, test[seen[:1]])[0])]
         count = f"{len(seen)} of {len(test)} test images are training images, too: {first!r} is {same!r}"
         warnings.warn(f"{count}; take them out of '{base}', or accuracies on test images are too high", stacklevel=4)
-
-
-def _say_if_dark(base: Path, x: Tensor) -> None:
-    if (brightest := int(x.max())) <= 16:
-        what = f"no training image of '{base}' has a pixel brighter than {brightest} of 255"
-        warnings.warn(f"{what}: if they are not meant to be black, scale the files to 8 bits", stacklevel=4)
 
 
 # Decoding
 
 
 def _read_images(base: Path, files: list[str], options: LoadOptions) -> Tensor:
-    """Decode files of one size, with all cores, into one tensor: uint8 (n, 3, h, w).
+    """Files of one size as one tensor: uint8 (n, 3, h, w).
 
     In threads, as Pillow decodes outside Python's lock; in chunks, as handing over one image costs as much. What has
     more than 8 bits is read twice, since its white depends on all of them.
@@ -353,13 +320,13 @@ def _read_images(base: Path, files: list[str], options: LoadOptions) -> Tensor:
 
     def read(chunk: range) -> int:
         for i in chunk:
-            image, deep_ = _read_image(base / files[i], options)
+            image, of_deep = _read_image(base / files[i], options)
             if image.shape != first:
                 sizes = "{2}x{1}, not {5}x{4} as".format(*image.shape, *first)
                 raise ValueError(f"{str(base / files[i])!r} is {sizes} '{files[0]}'; give size to make all alike")
             x[i] = image
-            if deep_ is not None:
-                deep[i] = deep_
+            if of_deep:
+                deep[i] = of_deep
         return len(chunk)
 
     chunks = [range(len(files))[i : i + 128] for i in range(0, len(files), 128)]
@@ -395,9 +362,8 @@ def _scales(base: Path, files: list[str], deep: dict[int, Deep]) -> Scales:
         same = {i: d for i, d in deep.items() if d.bits == bits}
         low, high = min(d.low for d in same.values()), max(d.high for d in same.values())
         used = max(16, high.bit_length()) if bits is not None and high >= 2**bits else bits or high.bit_length()
-        scales[bits] = (0, 2**used - 1) if low >= 0 else (low, max(high, low + 1))
+        black, white = scales[bits] = (0, 2**used - 1) if low >= 0 else (low, max(high, low + 1))
         if bits is None and (low < 0 or used != 16):
-            black, white = scales[bits]
             what = f"{len(same)} images of 16 or 32 bits do not say how many are used, the first {files[min(same)]!r}"
             range_ = f"by their range, {low} to {high}, {black} is read as black and {white} as white"
             warnings.warn(f"'{base}': {what}; {range_}", stacklevel=2)
@@ -412,19 +378,17 @@ def _read_image(path: Path, options: LoadOptions, scales: Scales | None = None) 
 
     Of an image with more than 8 bits also what `_scales` needs; its pixels are right when given those.
     """
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(path) as image:
             if image.format == "EPS":
                 raise ValueError("EPS is a program, which would be run by Ghostscript")
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels is more than {MAX_PIXELS}")
-            image, deep = _to_8_bits(image, path, scales)
-            image = _to_rgb(ImageOps.exif_transpose(image), options.background)
+            shallow, deep = _to_8_bits(image, path, scales or {})
+            rgb = _to_rgb(ImageOps.exif_transpose(shallow), options.background)
             if options.size is not None:
-                image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
-            return np.asarray(image).transpose(2, 0, 1), deep
+                rgb = rgb.resize((options.size, options.size), Image.Resampling.BILINEAR)
+            return np.asarray(rgb).transpose(2, 0, 1), deep
     except Exception as error:  # Pillow raises many kinds; the reader needs the file
         kind = _foreign(path) if not isinstance(error, OSError) or error.errno is None else ""
         reason = f"it is {kind}, which Pillow does not read" if kind else first_line(error)
@@ -432,45 +396,42 @@ def _read_image(path: Path, options: LoadOptions, scales: Scales | None = None) 
         raise ValueError(f"{str(path)!r} cannot be read as an image ({reason}); {remedy}") from None
 
 
-def _to_8_bits(image: Any, path: Path, scales: Scales | None) -> tuple[Any, Deep | None]:
-    """An image as it is or, where a channel has more than 8 bits, scaled, and what it said of these."""
-    from PIL import Image
+def _to_rgb(image: Image.Image, background: str) -> Image.Image:
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    return image.convert("RGB")
 
+
+def _to_8_bits(image: Any, path: Path, scales: Scales) -> tuple[Any, Deep | None]:
+    """An image as it is or, where a channel has more than 8 bits, scaled, and what it said of these."""
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers of unknown range")
     wide = _wide_pixels(image, path)
     if wide is None:
         return image, None
-    bits = _bits_said(image, path)
-    colours = wide[..., : 3 if wide.shape[-1] > 2 else 1] if wide.ndim == 3 else wide  # without alpha
-    black, white = (scales or {}).get(bits, (0, 65535))
-    narrow = [_narrow(colours, black, white)]
-    if wide.ndim == 3 and wide.shape[-1] in (2, 4):
-        alpha = wide[..., -1:]
-        narrow.append(_narrow(alpha, 0, white if alpha.max() <= white else 65535))
-    orientation = image.getexif().get(0x0112)  # of which Pillow may have taken care by now
-    shallow = Image.fromarray(np.concatenate(narrow, axis=-1) if wide.ndim == 3 else narrow[0])
-    if orientation is not None:
-        shallow.getexif()[0x0112] = orientation
+    bits, channels = _bits_said(image, path), wide.shape[2]
+    alpha = channels % 2 == 0
+    colours = wide[..., : channels - alpha]
+    black, white = (np.full(channels, value) for value in scales.get(bits, (0, 65535)))
+    if alpha:
+        black[-1], white[-1] = 0, white[-1] if wide[..., -1].max() <= white[-1] else 65535
+    scaled = ((wide.clip(black, white) - black) * 255 + (white - black) // 2) // (white - black)
+    shallow = Image.fromarray((scaled if channels > 1 else scaled[..., 0]).astype(np.uint8))
+    shallow.getexif()[0x0112] = image.getexif().get(0x0112, 1)  # not before the pixels: Pillow may turn them, too
     return shallow, Deep(bits, int(colours.min()), int(colours.max()))
-
-
-def _narrow(wide: np.ndarray, black: int, white: int) -> np.ndarray:
-    """Pixels from black to white as 0 to 255."""
-    wide = (wide.clip(black, white) - black) * 255
-    return ((wide + (white - black) // 2) // (white - black)).astype(np.uint8)
 
 
 OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 def _wide_pixels(image: Any, path: Path) -> np.ndarray | None:
-    """Pixels of an image with more than 8 bits a channel, int64 (h, w) or (h, w, c); None of any other.
+    """Pixels of an image with more than 8 bits a channel, int64 (h, w, c); None of any other.
 
     Of colours Pillow only gives the upper byte. The lower one comes when it is told that the bytes lie the other way.
     """
     if image.mode.startswith("I"):
-        pixels = np.asarray(image).astype(np.int64)
+        pixels = np.atleast_3d(np.asarray(image)).astype(np.int64)
         unsigned = image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 1
         return pixels & 0xFFFFFFFF if unsigned else pixels
     raw = image.tile[0][3] if image.tile else ""
@@ -485,17 +446,12 @@ def _wide_pixels(image: Any, path: Path) -> np.ndarray | None:
 
 def _read_as(path: Path, raw: str) -> np.ndarray:
     """Pixels of a file whose bytes are arranged as `raw` says, int64 (h, w, c)."""
-    from PIL import Image
-
+    image: Any
     with Image.open(path) as image:
-        image.tile = [_arranged(tile, raw) for tile in image.tile]
+        for i, tile in enumerate(image.tile):
+            how = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
+            image.tile[i] = getattr(tile, "_make", tuple)((*tile[:3], how))  # a plain tuple before Pillow 11
         return np.asarray(image).astype(np.int64)
-
-
-def _arranged(tile: Any, raw: str) -> Any:
-    """A tile of Pillow's with its bytes arranged in another way."""
-    how = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
-    return type(tile)(*tile[:3], how) if hasattr(tile, "_fields") else (*tile[:3], how)
 
 
 def _bits_said(image: Any, path: Path) -> int | None:
@@ -507,7 +463,7 @@ def _bits_said(image: Any, path: Path) -> int | None:
     if image.format == "TIFF":
         room, most = (image.tag_v2.get(tag) for tag in (258, 281))  # BitsPerSample, MaxSampleValue
         if most:
-            return int(max(most) if isinstance(most, tuple) else most).bit_length()
+            return int(np.max(most)).bit_length()
         return room[0] if room and room[0] not in (8, 16, 32) else None
     return None
 
@@ -524,26 +480,21 @@ def _chunk(path: Path, name: bytes) -> bytes:
     return b""
 
 
-def _to_rgb(image: Any, background: str) -> Any:
-    from PIL import Image
-
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    return image.convert("RGB")
-
-
 # The cache of decoded images
+
+CACHE_VERSION = 4  # to be raised when decoding changes
 
 
 def _cached(files: list[str], base: Path, options: LoadOptions) -> Tensor:
-    """Decoded files as one tensor, kept under a key of their names, sizes and times of change.
-
-    A cache that cannot be read or written is a warning. Its folder may be deleted at any time.
-    """
+    """Decoded files as one tensor, kept under their names, sizes, times of change; an unusable cache is a warning."""
     if not options.cache:
         return _read_images(base, files, options)
-    path = cache_folder() / f"{_key(files, base, options)}.pt"
+    try:
+        stats = [(file, *_stat(f"{base}/{file}")) for file in files]
+    except OSError as error:  # a dangling link, or a file that only an index names
+        raise _unreadable(error) from None
+    asked = json.dumps([CACHE_VERSION, options.size, options.background, stats])
+    path = cache_folder() / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.pt"
     with _warned(path):
         x = load_tensors(path)
         if x is not None:
@@ -555,16 +506,6 @@ def _cached(files: list[str], base: Path, options: LoadOptions) -> Tensor:
     return x
 
 
-def _key(files: list[str], base: Path, options: LoadOptions) -> str:
-    try:
-        # The time of the last change cannot be set back, as that of the last writing is by copying or unpacking.
-        stats = [(f, (s := os.stat(f"{base}/{f}")).st_size, s.st_mtime_ns, s.st_ctime_ns) for f in files]
-    except OSError as error:  # a dangling link, or a file that only an index names
-        raise _unreadable(error) from None
-    version = 4  # to be raised when decoding changes
-    return hashlib.sha256(json.dumps([version, options.size, options.background, stats]).encode()).hexdigest()[:24]
-
-
 @contextlib.contextmanager
 def _warned(path: Path) -> Iterator[None]:
     try:
@@ -572,6 +513,3 @@ def _warned(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"{os.strerror(error.errno or 0)}: '{path}'"
         warnings.warn(f"images are not cached: {reason}; set FALW_CACHE to a writable folder", stacklevel=2)
-
-
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
