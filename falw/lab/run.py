@@ -95,10 +95,7 @@ def load_setting(
     progress: bool = False,
     said: bool = False,
 ) -> tuple[Dataset, Split]:
-    """The data set (kept in memory for the next call) and the split of a setting.
-
-    Warnings say what is odd about them, unless that has been `said`.
-    """
+    """The data set (kept in memory) and the split of a setting; a warning of what is odd, unless `said` before."""
     data = _dataset(setting, root, torch.device(device), progress, said)
     split = _split(setting, data, setting.seed)
     if not said:
@@ -110,8 +107,7 @@ def _say_if_copied(data: Dataset, split: Split) -> None:
     """A warning if copies of forgotten images are retained: whoever learns these has not forgotten the others."""
     digests = image_digests(data.train.x)
     retained = {digests[i]: i for i in split.retain.tolist()}
-    both = [(i, retained[digests[i]]) for i in split.forget.tolist() if digests[i] in retained]
-    if both:
+    if both := [(i, retained[digests[i]]) for i in split.forget.tolist() if digests[i] in retained]:
         named = " is ".join(data.files[i] if data.files else f"image {i}" for i in both[0])
         what = f"{len(both)} of {len(split.forget)} images to forget stay among the retained ones as copies ({named})"
         warnings.warn(f"{data.name}: {what}; forget these, too, or the model goes on learning them", stacklevel=3)
@@ -163,8 +159,7 @@ def original_of(cell: Cell, data: Dataset, out: Path, wait: bool = True) -> tupl
     with lock(path, wait):
         stored = load_tensors(path)
         if stored is not None:
-            changed = what_changed(stored.get("data", identity), identity)
-            if changed:
+            if changed := what_changed(stored.get("data", identity), identity):
                 raise OtherImages(f"{data.name} has changed since {path.name} was trained on it ({changed}); {OTHER}")
             if not made_by_current_code(stored):
                 warnings.warn(f"{path.name} comes from other code; remove it to train it again", stacklevel=2)
@@ -217,8 +212,7 @@ def run_cell(
     record is waited for; without `wait` None is returned. said: warnings about the data have been given.
     """
     path = out / f"{cell.key}.json"
-    record = read_record(path, cell)
-    if record is not None:
+    if (record := read_record(path, cell)) is not None:
         return record
     if deterministic:
         make_deterministic()
@@ -391,20 +385,17 @@ def run_cells(
 
 
 def _say_if_other_code(records: list[Record], out: Path) -> None:
-    other = [r for r in records if not made_by_current_code(r)]
-    if other:
+    if other := [r for r in records if not made_by_current_code(r)]:
         made = ", ".join(sorted({f"{r['versions']['falw']} at {r['commit']}" for r in other}))
-        warnings.warn(
-            f"{len(other)} of {len(records)} records that were in '{out}' come from other code ({made}); they are "
-            "kept: remove them, or give another --out, to compute them again",
-            stacklevel=3,
+        what = (
+            f"{len(other)} of {len(records)} records that were in '{out}' come from other code ({made}); they are kept"
         )
+        warnings.warn(f"{what}: remove them, or give another --out, to compute them again", stacklevel=3)
 
 
 def _say_if_of_unknown_images(records: list[Record], out: Path) -> None:
     """Of data sets that lie on disk: what is generated cannot have changed."""
-    old = [r for r in records if not r["data"] and find_source(r["setting"]["dataset"]).under_root]
-    if old:
+    if old := [r for r in records if not r["data"] and find_source(r["setting"]["dataset"]).under_root]:
         what = f"{len(old)} of {len(records)} records that were in '{out}' do not say of which images they are"
         warnings.warn(f"{what}; they are kept: if these have changed since, {OTHER}", stacklevel=3)
 
