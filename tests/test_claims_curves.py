@@ -1,0 +1,153 @@
+"""What chapter 8 says of methods at equal FA, from the JSON files alone: not by the functions that the page calls."""
+
+import functools
+import json
+from itertools import combinations, pairwise
+from statistics import fmean
+
+import pytest
+from scipy.stats import ttest_1samp
+from stored import ROOT
+from test_claims_evidence import printed_table
+
+FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "tuning", "ResNet-18": "gpu/nvidia-h200"}
+PLACES = [("CIFAR-10 by heart", 0.5), ("CIFAR-10 by heart", 2.0), ("textures", 0.5), ("textures", 2.0)]
+HALF, TWO, HALF_TEXTURES = PLACES[:3]
+NAMES = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}
+LABELS, WEIGHT, BOTH = ("rl-fixed", "rl"), ("rl+falw", "rl-fixed"), ("rl+falw", "rl")
+
+
+@functools.cache
+def cells(data_set, gamma):
+    """{seed: {method: [(rate, scores)]}} of the runs that have scores; W1 among these where it is stored."""
+    folder, found = ROOT / "results" / FOLDERS[data_set], {}
+    file = folder / "distances.json"
+    far = json.loads(file.read_text()) if file.exists() else {}
+    for r in (json.loads(path.read_text()) for path in folder.glob("?" * 16 + ".json")):
+        if r["scores"] and r["setting"]["gamma"] == gamma:
+            scores = r["scores"] | {"w1": far.get(r["key"], {}).get("all", {}).get("w1")}
+            runs = found.setdefault(r["setting"]["seed"], {}).setdefault(NAMES.get(r["method"], r["method"]), [])
+            runs.append((r["config"]["lr"], scores))
+    return found
+
+
+def retrains(data_set, gamma, score):
+    return [[s[score] for _, s in cell["retrain"]] for _, cell in sorted(cells(data_set, gamma).items())]
+
+
+def at_line(data_set, gamma, method, score):
+    """{seed: score less the Retrains' mean, where FA is theirs}, of the seeds with a rate on either side."""
+    found = {}
+    for seed, cell in cells(data_set, gamma).items():
+        aim = fmean(s["fa"] for _, s in cell["retrain"])
+        runs = [s for _, s in sorted(cell.get(method, []), key=lambda run: run[0])]
+        around = [(a, b) for a, b in pairwise(runs) if (a["fa"] - aim) * (b["fa"] - aim) <= 0]
+        if around:
+            a, b = min(around, key=lambda ab: abs(ab[0]["fa"] - ab[1]["fa"]))
+            share = (aim - a["fa"]) / (b["fa"] - a["fa"])
+            found[seed] = a[score] + share * (b[score] - a[score]) - fmean(s[score] for _, s in cell["retrain"])
+    return found
+
+
+def differences(place, pair, score):
+    a, b = (at_line(*place, method, score) for method in pair)
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def side(values):
+    """Where the 95 % interval of Student's t lies: -1 below 0, 1 above, 0 across."""
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    return int(low > 0) - int(high < 0)
+
+
+def test_chapter_8_the_set_is_known_by_heart_by_four_seeds_of_their_own_images_with_four_retrains_each():
+    assert {r for g in (0.5, 2.0) for seed in retrains("CIFAR-10 by heart", g, "ra") for r in seed} == {100.0}
+    for place in (HALF, TWO):
+        assert [len(seed) for seed in retrains(*place, "ra")] == [4] * 4
+        assert all(s["ra"] == s["fa"] == 100 for cell in cells(*place).values() for _, s in cell["original"])
+    records = (json.loads(p.read_text()) for p in (ROOT / "results/memorising/cifar10").glob("?" * 16 + ".json"))
+    assert all(r["setting"]["data_seed"] == r["setting"]["seed"] for r in records)
+
+
+def test_chapter_8_no_method_is_where_the_retrains_are_in_both_ra_and_ta():
+    for place in (HALF, TWO):
+        spread = max(abs(a - b) for seed in retrains(*place, "ta") for a, b in combinations(seed, 2))
+        for method in ("rl", "salun", "ft"):
+            ra, ta = (fmean(at_line(*place, method, score).values()) for score in ("ra", "ta"))
+            assert -35 < ra < -21 and abs(ta) < spread
+        for method in ("rl-fixed", "rl+falw"):
+            ra, ta = (fmean(at_line(*place, method, score).values()) for score in ("ra", "ta"))
+            assert -4 < ra < -0.5 and -8 < ta < -3 and abs(ta) > spread
+
+
+def test_chapter_8_saluns_mask_with_labels_drawn_once_stops_short_of_the_line():
+    assert len(at_line(*HALF, "salun-fixed", "ra")) == 1 and len(at_line(*TWO, "falw", "ra")) == 2
+    for cell in cells(*HALF).values():
+        aim, fas = fmean(s["fa"] for _, s in cell["retrain"]), [s["fa"] for _, s in cell["salun-fixed"]]
+        assert min(fas) - aim < 2.05
+    assert all(len(at_line(*place, m, "ra")) == 4 for place in (HALF, TWO) for m in ("rl", "rl-fixed", "rl+falw", "ft"))
+
+
+@pytest.mark.parametrize("place", [HALF, TWO])
+def test_chapter_8_labels_bring_ra_and_cost_ta_and_the_weight_brings_random_labels_nothing(place):
+    def sides(pair):
+        return [side(differences(place, pair, score)) for score in ("ra", "ta", "w1")]
+
+    assert sides(LABELS) == [1, -1, -1]
+    assert sides(BOTH)[:2] == [1, -1]
+    assert sides(WEIGHT)[0] == -1 and sides(WEIGHT)[2] == 1
+    floor = fmean(abs(a - b) for seed in retrains(*place, "ta") for a, b in combinations(seed, 2))
+    low, high = ttest_1samp(differences(place, WEIGHT, "ta"), 0).confidence_interval()
+    assert -floor < low and high < floor if place == HALF else high < 0
+    assert fmean(differences(place, LABELS, "ra")) == pytest.approx(30 if place == HALF else 22, abs=0.5)
+    assert fmean(differences(place, LABELS, "ta")) == pytest.approx(-8.6 if place == HALF else -4.4, abs=0.5)
+
+
+def test_chapter_8_with_saluns_mask_one_star_is_for_the_weight_and_one_against_it():
+    values = {place: differences(place, ("falw", "salun-fixed"), "ra") for place in PLACES}
+    assert [len(v) for v in values.values()] == [1, 2, 3, 1]
+    assert (side(values[HALF_TEXTURES]), side(values[TWO])) == (-1, 1)
+    assert fmean(differences(("ResNet-18", 1.0), ("falw", "salun-fixed"), "ra")) < 0 > values[PLACES[3]][0]
+
+
+def test_chapter_8_labels_bring_ra_and_cost_ta_on_every_set_and_the_weight_is_against_ra_on_random_labels():
+    for place in (*PLACES, ("ResNet-18", 1.0)):
+        for pair in (LABELS, ("salun-fixed", "salun")):
+            assert fmean(differences(place, pair, "ra")) > 0 > fmean(differences(place, pair, "ta"))
+        assert fmean(differences(place, WEIGHT, "ra")) < 0
+    assert [side(differences(place, WEIGHT, "ra")) for place in PLACES] == [-1, -1, 0, -1]
+    assert not any(side(differences(place, WEIGHT, "ta")) == 1 for place in PLACES)
+
+
+def test_chapter_8_in_distribution_wrong_labels_are_14_floors_away_and_fine_tuning_is_nearest():
+    for place, (low, high) in {HALF: (19.5, 23.5), TWO: (13.5, 17.5)}.items():
+        floor = fmean(w1 for seed in retrains(*place, "w1") for w1 in seed)
+        wrong = ("rl", "salun", "rl-fixed", "salun-fixed", "rl+falw", "falw")
+        far = {m: fmean(at_line(*place, m, "w1").values()) / floor + 1 for m in (*wrong, "ft")}
+        assert all(low <= far[m] <= high for m in wrong) and far["ft"] < min(far[m] for m in wrong)
+
+
+def test_chapter_8_the_table_of_every_set_has_its_numbers_in_the_right_places():
+    heads, *rows = printed_table("08-benchmarks", "| at equal FA |")
+    pairs = [tuple(head.split(" − ")) for head in heads[1:]]
+    assert len(pairs) == 6 and len(rows) == 20
+    for label, *texts in rows:
+        name, data_set, gamma = label.split(", ")
+        score, place = name.lower(), (data_set, float(gamma.removeprefix("γ = ")))
+        if score not in ("ra", "ta") and (score != "w1" or data_set != "CIFAR-10 by heart"):
+            continue
+        for pair, text in zip(pairs, texts, strict=True):
+            values = differences(place, pair, score)
+            assert (text == "–") == (not values) and text.endswith("(1)") == (len(values) == 1)
+            if values:
+                assert float(text.split()[0]) == pytest.approx(fmean(values), abs=0.0051 if score != "w1" else 0.00051)
+            if len(values) > 1 and "=" not in text:
+                assert text.endswith("*") == (side(values) != 0)
+
+
+def test_chapter_8_resnet_18_has_the_order_of_ra_kind_by_kind():
+    order = ["rl-fixed", "rl+falw", "salun-fixed", "falw", "salun", "rl", "ft"]
+    ra = {m: fmean(at_line("ResNet-18", 1.0, m, "ra").values()) for m in order}
+    assert sorted(ra, key=ra.get, reverse=True) == order and ra["rl"] > -9 and ra["ft"] < -33
+    assert all(-8 < fmean(at_line("ResNet-18", 1.0, m, "ta").values()) < -4.7 for m in order)
+    assert len(cells("ResNet-18", 1.0)) == 1
