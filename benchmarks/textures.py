@@ -1,13 +1,12 @@
-"""Three studies on generated textures: does a wider network forget more cheaply, which rate is best over seeds, and how
-far every method is from eight Retrains.
+"""Three studies on generated textures: network width, rates over several seeds, distances to eight Retrains.
 
     python benchmarks/textures.py width --out results/width
     python benchmarks/textures.py tuning --out results/tuning
     python benchmarks/textures.py ensemble --out results/ensemble --tuning results/tuning
 
 `width`: `tiny` at one, two and four times its channels; rl and rl-fixed at four rates each, three seeds, two Retrains.
-`tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains; no result
-is read off these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose Avg. Gap
+`tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates
+are chosen on these seeds, and chapter 8 shows their curves as a second opinion. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose Avg. Gap
 has the smallest mean over the tuning seeds, at half and at twice that rate. All draw new images for every seed. The
 same command goes on after a stop, and may run several times at once.
 """
