@@ -5,10 +5,10 @@
     python benchmarks/textures.py ensemble --out results/ensemble --tuning results/tuning
 
 `width`: `tiny` at one, two and four times its channels; rl and rl-fixed at four rates each, three seeds, two Retrains.
-`tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates
-are chosen on these seeds, and chapter 8 shows their curves as a second opinion. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose Avg. Gap
-has the smallest mean over the tuning seeds, at half and at twice that rate. All draw new images for every seed. The
-same command goes on after a stop, and may run several times at once.
+`tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates are
+chosen on these seeds, and chapter 8 shows their curves as a second opinion. `ensemble`: six other seeds beside eight
+Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
+that rate. All draw new images for every seed. The same command goes on after a stop, and may run several times at once.
 """
 
 from __future__ import annotations
