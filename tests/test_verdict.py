@@ -7,7 +7,7 @@ import pytest
 
 from falw.lab import claims
 from falw.lab.cells import Setting
-from falw.lab.claims import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, detail, rows
+from falw.lab.claims import CLAIMS, FAILS, HOLDS, OPEN, Evidence, by_gamma, count_verdicts, detail
 from falw.lab.records import frame
 
 KEYS = map(str, itertools.count())
@@ -105,7 +105,7 @@ def test_only_spill_counts_and_diverged_or_lonely_seeds_do_not():
 
 def test_the_table_counts_and_the_detail_says_why():
     judged = judge(study("salun", shift=(4.0, 4.0), p=(0.3, 0.2)))
-    table = {line[0]: line[2:] for line in rows(judged)}
+    table = {line[0]: line[2:] for line in count_verdicts(judged)}
     assert table["Unlearned models are less confident than Retrain"] == [1, 0, 0]
     assert table["... and that is over-forgetting in accuracy too"] == [0, 1, 0] and len(table) == len(CLAIMS)
     claim, evidence = judged[1]

@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from falw.lab.cells import ORIGINAL, RETRAIN
+from falw.lab.claims import LEAST
 from falw.lab.curves import MEASURES, REFERENCES, mean_curve
 from falw.lab.records import SEEDS, SETTING, in_order
 from falw.lab.tables import turned_in
@@ -472,6 +473,33 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
     ax.set_ylim(len(rows) - 0.5, -0.5)
     return ax
+
+
+def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Sequence[Axes]:
+    """Rows of `claims.take_apart` with a "where", a panel a part and a line a place: means with their 95 % intervals.
+
+    Hollow: fewer than three seeds, of which nothing is told. The axis holds all means, wider intervals are cut.
+    """
+    parts, places = (list(dict.fromkeys(row[key] for row in rows)) for key in ("part", "where"))
+    size = (3.2 * len(parts) + 1.2, 0.36 * len(places) + 1.2)
+    figure, panels = plt.subplots(1, len(parts), figsize=size, dpi=144, layout="constrained", sharex=True, sharey=True)
+    for panel, part in zip(panels, parts, strict=True):
+        for row in (row for row in rows if row["part"] == part):
+            salun = "salun" in row["base"]
+            y, style = places.index(row["where"]) + 0.15 * (1 if salun else -1), "s" if salun else "o"
+            of, fill = colour("salun" if salun else "rl"), "full" if row["seeds"] >= LEAST else "none"
+            panel.plot([row["low"], row["high"]], [y, y], color=of, linewidth=1.5)
+            panel.plot(row["mean"], y, style, color=of, markersize=5, fillstyle=fill)
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set(title=part)
+    panels[0].set_yticks(range(len(places)), places)
+    means = [row["mean"] for row in rows]
+    panels[0].set(ylim=(len(places) - 0.5, -0.5), xlim=(min(means) - 1.5, max(means) + 1.5))
+    marks = {"random labels": ("o", colour("rl")), "SalUn's mask": ("s", colour("salun"))}
+    handles = [Line2D([], [], color=of, marker=style, label=name) for name, (style, of) in marks.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    panels[len(parts) // 2].set_xlabel(xlabel)
+    return panels
 
 
 def before_after(pairs: Mapping[str, tuple[float, float]], xlabel: str, ax: Axes | None = None) -> Axes:

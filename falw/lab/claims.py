@@ -3,17 +3,22 @@
 A claim is a row: what it says, and a function from records to evidence. Evidence is a quantity of one setting, one
 value a seed, that the claim expects below 0 or above 0. It "holds" where its whole interval lies on that side, it "does
 not hold" where the whole interval lies on the other, and else it "cannot be told".
+
+`judge` takes one run a method: records at chosen rates as they are, several rates a method by `read_off`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from falw.lab.curves import PLACE, at_equal_fa, difference
 from falw.lab.grids import BASE_TO_FALW, BASELINE_NAMES
-from falw.lab.records import COMPARED, SETTING
+from falw.lab.records import COMPARED, FLOOR, SETTING
 from falw.lab.tables import OPEN, by_seed, interval, side_of
+from falw.metrics import Scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -31,7 +36,9 @@ class Evidence:
     expected: int  # -1: below 0, +1: above 0
 
     def verdict(self) -> str:
-        """HOLDS, FAILS or OPEN, by the 95 % interval of the mean."""
+        """HOLDS, FAILS or OPEN, by the 95 % interval of the mean; OPEN below LEAST seeds."""
+        if len(self.values) < LEAST:
+            return OPEN
         below, above = (FAILS, HOLDS) if self.expected > 0 else (HOLDS, FAILS)
         return side_of(interval(self.values), below, above)
 
@@ -59,14 +66,17 @@ def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
     return {gamma: by_seed(same, ["gap", *(f"d_{k}" for k in COMPARED)]) for gamma, same in rows.groupby("gamma")}
 
 
-def judge(frame: DataFrame) -> list[tuple[Claim, list[Evidence]]]:
-    """Every claim with its evidence, one quantity an exponent; those with fewer than three seeds are left out.
+LEAST = 3  # seeds below which nothing is told
+
+
+def judge(frame: DataFrame, seeds: int = LEAST) -> list[tuple[Claim, list[Evidence]]]:
+    """Every claim with its evidence, one quantity an exponent; those with fewer than so many seeds are left out.
 
     Quantities of one seed share images, Original and rates: their counts are no tests of their own. Where all seeds
     have one `data_seed` the intervals are of these images. Raises ValueError for several configurations of a method.
     """
     study = by_gamma(frame)
-    return [(claim, [e for e in claim.evidence(study) if len(e.values) > 2]) for claim in CLAIMS]
+    return [(claim, [e for e in claim.evidence(study) if len(e.values) >= seeds]) for claim in CLAIMS]
 
 
 def count_verdicts(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:
@@ -87,6 +97,99 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
         side = "above 0" if e.expected > 0 else "below 0"
         lines.append([e.what, f"{e.gamma:.3g}", found["seeds"], f"{found['mean']:+.2f}", span, side, e.verdict()])
     return lines
+
+
+# Methods that ran at several rates
+
+STANDS_FOR = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}  # statistics taken less often
+
+
+def read_off(frame: DataFrame) -> DataFrame:
+    """Several rates a method as one row that can be judged: each method at its Retrains' FA (`curves.at_equal_fa`).
+
+    A setting, seed and method whose rates do not reach that FA is left out. "d_ra", "d_p_head", ... are to the mean of
+    the Retrains, "gap" is the mean of the four scores' distances to it, and "w1_binned" comes from `with_binned_w1`.
+    "d_fa_all" is NaN, as FA is what has been set equal. A method with rarer statistics goes by the name of FaLW's own
+    row (STANDS_FOR). Raises ValueError as `at_equal_fa`.
+    """
+    scores = [name for name in COMPARED if name not in ("fa", "fa_all")]
+    at = at_equal_fa(with_binned_w1(frame), [*scores, "w1_binned"])
+    at = at[at["reached"]].rename(columns={name: f"d_{name}" for name in scores})
+    names = at["method"].replace(STANDS_FOR)
+    gap = at[[f"d_{name}" for name in Scores._fields]].abs().mean(axis=1)
+    return at.assign(method=names, label=names, fa=at["d_fa"], d_fa_all=math.nan, gap=gap)
+
+
+def with_binned_w1(frame: DataFrame) -> DataFrame:
+    """Records with "w1_binned": how far p of the true class on the forget set is from that of the Retrains, in [0, 1].
+
+    The Wasserstein-1 distance between the stored histograms, that of the other Retrains of a setting and seed being
+    summed; NaN without another. Two values in one bin have no distance, so it is a little too small.
+    """
+    import pandas as pd
+
+    ran = frame[frame["fa"].notna()]
+    parts = [_binned_w1(same) for _, same in ran.groupby(PLACE, dropna=False)]
+    return ran.assign(w1_binned=pd.concat(parts))
+
+
+def _binned_w1(same: DataFrame) -> Series:
+    import pandas as pd
+    from scipy.stats import wasserstein_distance
+
+    retrains = same.loc[same["method"].isin(("retrain", FLOOR)), "counts_all"]
+    found = {}
+    for i, mine in same["counts_all"].items():
+        others = retrains.drop(i, errors="ignore")
+        bins = [k / len(mine) for k in range(len(mine))]
+        theirs = [sum(column) for column in zip(*others, strict=True)]
+        found[i] = wasserstein_distance(bins, bins, mine, theirs) if len(others) else math.nan
+    return pd.Series(found)
+
+
+# FaLW taken apart: as the paper describes it, and its two changes one at a time
+
+PARTS = {
+    "as described": (("rl+falw", "rl"), ("falw", "salun")),
+    "labels alone": (("rl-fixed", "rl"), ("salun-fixed", "salun")),
+    "weight alone": (("rl+falw", "rl-fixed"), ("falw", "salun-fixed")),
+}
+
+
+def take_apart(frame: DataFrame, column: str, floors: Mapping[float, float]) -> list[dict[str, Any]]:
+    """`column` of one method minus that of another, a row a pair of PARTS and gamma: `curves.difference`.
+
+    frame: one row a setting, seed and method. floors: by gamma, within which two methods count as equal. A row
+    has "gamma", "part", "method", "base", "mean", "low", "high" (NaN for one seed), "seeds", "floor" and "verdict",
+    which is OPEN below LEAST seeds. A pair without a common seed is left out.
+    """
+    rows = []
+    for gamma, same in frame.query("cap == 'spill'").groupby("gamma"):
+        values = by_seed(same, column)
+        for part, pairs in PARTS.items():
+            for pair in (pair for pair in pairs if {*pair} <= {*values}):
+                row = _difference(same[[*PLACE, "method", column]], pair, column, floors[gamma])
+                rows += [{"gamma": gamma, "part": part, **row}] if row["seeds"] else []
+    return rows
+
+
+def _difference(same: DataFrame, pair: tuple[str, str], column: str, floor: float) -> dict[str, Any]:
+    both = by_seed(same.assign(fa=0.0, label=same["method"]), column)[[*pair]].dropna()
+    values = (both[pair[0]] - both[pair[1]]).tolist()
+    told = {"mean": math.nan, "low": math.nan, "high": math.nan}
+    if len(values) > 1:
+        told = difference(same.assign(reached=True).dropna(subset=column), *pair, column, floor)
+    elif values:
+        told["mean"] = values[0]
+    verdict = told["verdict"] if len(values) >= LEAST else OPEN
+    names = {"method": pair[0], "base": pair[1]}
+    return {**names, **told, "seeds": len(values), "floor": floor, "verdict": verdict}
+
+
+def noise_floor(frame: DataFrame, column: str) -> dict[float, float]:
+    """By gamma the mean size of a column of `records.frame`, as "gap" or "d_ra", of a second Retrain."""
+    second = frame[(frame["method"] == FLOOR) & (frame["cap"] == "spill")]
+    return second[column].abs().groupby(second["gamma"]).mean().to_dict()
 
 
 # Quantities of a method beside the Retrain of its setting and seed
