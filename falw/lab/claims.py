@@ -108,43 +108,16 @@ def read_off(frame: DataFrame) -> DataFrame:
     """Several rates a method as one row that can be judged: each method at its Retrains' FA (`curves.at_equal_fa`).
 
     A setting, seed and method whose rates do not reach that FA is left out. "d_ra", "d_p_head", ... are to the mean of
-    the Retrains, "gap" is the mean of the four scores' distances to it, and "w1_binned" comes from `with_binned_w1`.
+    the Retrains, and so is "w1" (NaN without distances); "gap" is the mean of the four scores' distances to it.
     "d_fa_all" is NaN, as FA is what has been set equal. A method with rarer statistics goes by the name of FaLW's own
     row (STANDS_FOR). Raises ValueError as `at_equal_fa`.
     """
     scores = [name for name in COMPARED if name not in ("fa", "fa_all")]
-    at = at_equal_fa(with_binned_w1(frame), [*scores, "w1_binned"])
+    at = at_equal_fa(frame, [*scores, "w1"])
     at = at[at["reached"]].rename(columns={name: f"d_{name}" for name in scores})
     names = at["method"].replace(STANDS_FOR)
     gap = at[[f"d_{name}" for name in Scores._fields]].abs().mean(axis=1)
     return at.assign(method=names, label=names, fa=at["d_fa"], d_fa_all=math.nan, gap=gap)
-
-
-def with_binned_w1(frame: DataFrame) -> DataFrame:
-    """Records with "w1_binned": how far p of the true class on the forget set is from that of the Retrains, in [0, 1].
-
-    The Wasserstein-1 distance between the stored histograms, that of the other Retrains of a setting and seed being
-    summed; NaN without another. Two values in one bin have no distance, so it is a little too small.
-    """
-    import pandas as pd
-
-    ran = frame[frame["fa"].notna()]
-    parts = [_binned_w1(same) for _, same in ran.groupby(PLACE, dropna=False)]
-    return ran.assign(w1_binned=pd.concat(parts))
-
-
-def _binned_w1(same: DataFrame) -> Series:
-    import pandas as pd
-    from scipy.stats import wasserstein_distance
-
-    retrains = same.loc[same["method"].isin(("retrain", FLOOR)), "counts_all"]
-    found = {}
-    for i, mine in same["counts_all"].items():
-        others = retrains.drop(i, errors="ignore")
-        bins = [k / len(mine) for k in range(len(mine))]
-        theirs = [sum(column) for column in zip(*others, strict=True)]
-        found[i] = wasserstein_distance(bins, bins, mine, theirs) if len(others) else math.nan
-    return pd.Series(found)
 
 
 # FaLW taken apart: as the paper describes it, and its two changes one at a time
