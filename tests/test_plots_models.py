@@ -1,5 +1,7 @@
 """Figures of models as data: images, probabilities, scores, deviations, searches, embeddings, gaps."""
 
+import math
+
 import matplotlib
 import pandas as pd
 import pytest
@@ -113,6 +115,19 @@ def test_paired_intervals_show_every_pair_and_zero():
     assert list(dots.get_xdata()) == [-2, 1] and list(span.get_xdata()) == [-3, 2] and list(mean.get_xdata()) == [-0.5]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["falw − salun", "rl − salun"]
     assert list(ax.lines[-1].get_xdata()) == [0, 0] and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
+
+
+def test_differences_by_part_put_every_row_in_its_panel_and_hollow_what_is_not_told():
+    row = {"where": "a", "part": "labels", "base": "rl", "low": -3.0, "high": 2.0, "mean": -0.5, "seeds": 3}
+    one = {**row, "where": "b", "part": "weight", "base": "salun-fixed", "low": math.nan, "mean": 4.0, "seeds": 1}
+    labels, weight = plots.differences_by_part([row, one], "points")
+    assert [panel.get_title() for panel in (labels, weight)] == ["labels", "weight"]
+    assert [t.get_text() for t in labels.get_yticklabels()] == ["a", "b"]
+    (span, mean, zero), (_, lonely, _) = labels.lines, weight.lines
+    assert list(span.get_xdata()) == [-3, 2] and list(mean.get_xdata()) == [-0.5] and list(zero.get_xdata()) == [0, 0]
+    assert round(mean.get_ydata()[0]) == 0 and round(lonely.get_ydata()[0]) == 1
+    assert (mean.get_fillstyle(), lonely.get_fillstyle()) == ("full", "none")
+    assert (mean.get_marker(), lonely.get_marker()) == ("o", "s") and labels.get_xlim() == (-2.0, 5.5)
 
 
 def test_before_and_after_are_joined():
