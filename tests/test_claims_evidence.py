@@ -5,11 +5,12 @@ Gaps to Retrain are computed here from the records as they are on disk, not by t
 
 import functools
 import json
+import math
 import re
 from statistics import fmean
 
 import pytest
-from stored import ROOT, stored
+from stored import ROOT, at_retrains_fa, curves, is_retrain, stored
 
 from falw.lab import claims, paper
 from falw.lab.cells import tuned
@@ -322,6 +323,204 @@ def test_verdict_the_bases_of_labels_in_eight_quantities_a_real_set():
         pairs = (("rl+falw", "rl"), ("falw", "salun"))
         words = [sign(gap_differences(data_set, *pair, g)) for pair in pairs for g in (0.0, 0.5, 1.0, 2.0)]
         assert (words.count("below"), words.count(OPEN)) == (held, 8 - held)
+
+
+# The three questions of the verdict, at tuned rates and read off at the Retrains' FA
+
+CPU = {"textures": "textures", "CIFAR-10, 20 epochs": "cifar10", "Tiny-ImageNet, 20 epochs": "tiny-imagenet"}
+CURVES = {
+    "CIFAR-10, by heart": "memorising/cifar10",
+    "textures, equal FA": "tuning",
+    "GPU": "gpu/nvidia-h200",
+}
+AS_RUN = {"rl+falw": "rl+falw-epoch", "falw": "falw-epoch"}
+ATTACKS = {"mia": lambda record: record["scores"]["mia"], "confidence": lambda record: record["audit"]["confidence"]}
+
+
+def scores_of(attack):
+    return [*(lambda record, k=k: record["scores"][k] for k in SCORES[:3]), ATTACKS[attack]]
+
+
+def gap_at_equal_fa(folder, attack="mia"):
+    """(method, gamma, seed): Avg. Gap where FA is the Retrains'."""
+    parts = [at_retrains_fa(folder, value) for value in scores_of(attack)]
+    return {place: fmean(abs(part[place]) for part in parts) for place in parts[0]}
+
+
+def tuned_gap(data_set, attack="mia"):
+    found = {}
+    for (method, gamma, seed), record in stored(data_set).items():
+        retrain = stored(data_set).get(("retrain", gamma, seed))
+        if method not in ("original", "retrain"):
+            far = [abs(value(record) - value(retrain)) for value in scores_of(attack)]
+            found[method, gamma, seed] = fmean(far)
+    return found
+
+
+def floor_of(folder, attack="mia"):
+    """By gamma, how far further Retrains are from the first on average."""
+    found = {}
+    for (gamma, seed), runs in curves(folder).items():
+        retrains = sorted(filter(is_retrain, runs), key=lambda r: r["config"]["seed"])
+        assert retrains[0]["config"]["seed"] == seed
+        for other in retrains[1:]:
+            far = fmean(abs(value(other) - value(retrains[0])) for value in scores_of(attack))
+            found.setdefault(gamma, []).append(far)
+    return {gamma: fmean(values) for gamma, values in found.items()}
+
+
+def all_gaps(regime, attack="mia"):
+    """What is compared in a regime, by (method, gamma, seed), and the floor by gamma."""
+    if regime in CPU:
+        gaps = tuned_gap(CPU[regime], attack)
+        floors = {}
+        for (method, gamma, _), gap in gaps.items():
+            if method == "noise floor":
+                floors.setdefault(gamma, []).append(gap)
+        return gaps, {gamma: fmean(values) for gamma, values in floors.items()}
+    found = gap_at_equal_fa(CURVES[regime], attack)
+    names = {"falw-every10": "falw", **{ran: name for name, ran in AS_RUN.items()}}
+    return {(names.get(m, m), g, s): gap for (m, g, s), gap in found.items()}, floor_of(CURVES[regime], attack)
+
+
+def told_apart(regime, attack="mia"):
+    """(gamma, pair): mean difference in Avg. Gap and what is told of it."""
+    gaps, floors = all_gaps(regime, attack)
+    found = {}
+    for pair in PAIRS:
+        a, b = pair.split()
+        for gamma in sorted({g for _, g, _ in gaps}):
+            seeds = [s for m, g, s in gaps if (m, g) == (a, gamma) and (b, gamma, s) in gaps]
+            values = [gaps[a, gamma, s] - gaps[b, gamma, s] for s in seeds]
+            if values:
+                found[gamma, pair] = fmean(values), word_of(values, floors[gamma])
+    return found
+
+
+def word_of(values, floor):
+    if len(values) < 3:
+        return ""
+    row = interval(values)
+    if -floor < row["low"] and row["high"] < floor:
+        return "equal"
+    return side_of(row, "closer", "further").replace(OPEN, "")
+
+
+REGIMES = (*CPU, *CURVES)
+
+
+def test_verdict_the_table_of_three_questions_has_its_numbers_and_words():
+    heads, *rows = printed_table("verdict", "| Avg. Gap, points | floor |")
+    pairs = [head.replace(" − ", " ") for head in heads[2:]]
+    assert sorted(pairs) == sorted(PAIRS) and len(rows) == 20
+    found = {regime: told_apart(regime) for regime in REGIMES}
+    for place, floor, *cells in rows:
+        name, gamma = place.split(", γ = ")
+        (at,) = {g for g, _ in found[name] if f"{g:.3g}" == gamma}
+        assert float(floor) == pytest.approx(all_gaps(name)[1][at], abs=0.0051)
+        for pair, cell in zip(pairs, cells, strict=True):
+            if cell == "–":
+                assert (at, pair) not in found[name]
+            else:
+                mean, word = found[name][at, pair]
+                assert float(cell.split()[0]) == pytest.approx(mean, abs=0.0051), (place, pair)
+                assert cell.split()[1:] == ([word] if word else []), (place, pair)
+
+
+def test_verdict_where_the_weight_alone_turns():
+    words = {(r, g, p): w for r in REGIMES for (g, p), (_, w) in told_apart(r).items() if p in PAIRS[4:]}
+    assert {place for place, word in words.items() if word == "closer"} == {
+        ("textures", 0.5, "rl+falw rl-fixed"),
+        ("textures", 2.0, "falw salun-fixed"),
+    }
+    assert {place[:2] for place, word in words.items() if word == "further"} == {
+        ("CIFAR-10, 20 epochs", 0.5),
+        ("CIFAR-10, 20 epochs", 1.0),
+        ("Tiny-ImageNet, 20 epochs", 1.0),
+    }
+    assert all(words["CIFAR-10, by heart", g, "rl+falw rl-fixed"] == "equal" for g in (0.5, 2.0))
+    assert words["textures, equal FA", 0.5, "rl+falw rl-fixed"] == "equal"
+
+
+def differ_by_heart(value, a, b, gamma):
+    found = at_retrains_fa("memorising/cifar10", value)
+    return [found[a, gamma, s] - found[b, gamma, s] for s in range(4) if {(a, gamma, s), (b, gamma, s)} <= {*found}]
+
+
+@functools.cache
+def distances_by_heart():
+    return json.loads((ROOT / "results" / "memorising" / "cifar10" / "distances.json").read_text())
+
+
+def w1_of(record):
+    return distances_by_heart()[record["key"]]["all"]["w1"]
+
+
+def test_verdict_by_heart_the_labels_gain_ra_and_cost_ta_and_the_weight_costs_ra_and_distance():
+    ra, ta = (lambda record, k=k: record["scores"][k] for k in ("ra", "ta"))
+    for gamma, gained, lost in ((0.5, 30, 9), (2.0, 22, 4)):
+        labels = [differ_by_heart(value, "rl-fixed", "rl", gamma) for value in (ra, ta, w1_of)]
+        assert fmean(labels[0]) == pytest.approx(gained, abs=0.6) and fmean(labels[1]) == pytest.approx(-lost, abs=0.6)
+        assert [sign(values) for values in labels] == ["above", "below", "below"]
+        weight = [differ_by_heart(value, "rl+falw-epoch", "rl-fixed", gamma) for value in (ra, w1_of)]
+        assert [sign(values) for values in weight] == ["below", "above"] and all(len(v) == 4 for v in weight)
+    assert len(differ_by_heart(ra, "falw-epoch", "salun", 2.0)) == 2
+    assert fmean(differ_by_heart(ra, "falw-epoch", "salun", 0.5)) == pytest.approx(20, abs=0.6)
+
+
+def test_verdict_the_rate_at_the_retrains_fa():
+    rates = at_retrains_fa("memorising/cifar10", lambda record: math.log(record["config"]["lr"]))  # less one constant
+    for gamma, times in ((0.5, 8), (2.0, 4)):
+        apart = fmean(rates["rl", gamma, s] for s in range(4)) - fmean(rates["rl-fixed", gamma, s] for s in range(4))
+        assert times <= math.exp(apart) < times + 1
+
+
+@pytest.mark.parametrize(
+    "regime, flips",
+    [
+        ("textures", (7, 32)),
+        ("textures, equal FA", (2, 2)),
+        ("CIFAR-10, by heart", (1, 8)),
+        ("CIFAR-10, 20 epochs", (6, 24)),
+        ("Tiny-ImageNet, 20 epochs", (5, 24)),
+    ],
+)
+def test_verdict_how_many_words_the_attack_changes(regime, flips):
+    by_answer, by_confidence = (told_apart(regime, attack) for attack in ATTACKS)
+    gaps, _ = all_gaps(regime)
+    seeds = {
+        (g, p): sum((m, at) == (p.split()[0], g) and (p.split()[1], g, s) in gaps for m, at, s in gaps)
+        for g, p in by_answer
+    }
+    enough = [place for place in by_answer if seeds[place] > 2]
+    changed = [place for place in enough if by_answer[place][1] != by_confidence[place][1]]
+    assert (len(changed), len(enough)) == flips
+    _, *rows = printed_table("verdict", "| choice | verdicts that flip")
+    assert dict(rows)[f"MIA by confidence; {regime}"] == f"{flips[0]} of {flips[1]}"
+
+
+def test_verdict_up_to_the_rate_of_the_paper_falw_is_four_points_closer_than_random_labels():
+    def least(method, gamma, cap):
+        """Avg. Gap to the first Retrain by seed, at the rate of the least mean."""
+        by_rate = {}
+        for (g, seed), runs in curves("tuning").items():
+            (retrain,) = (r for r in runs if is_retrain(r) and r["config"]["seed"] == seed)
+            for r in (r for r in runs if (r["method"], g) == (method, gamma) and r["config"]["lr"] <= cap):
+                gap = fmean(abs(r["scores"][k] - retrain["scores"][k]) for k in SCORES)
+                by_rate.setdefault(r["config"]["lr"], {})[seed] = gap
+        return min(by_rate.values(), key=lambda of_seed: fmean(of_seed.values()))
+
+    for gamma in (0.5, 2.0):
+        capped, free = (
+            [least("rl+falw-epoch", gamma, cap)[s] - least("rl", gamma, cap)[s] for s in (100, 101, 102)]
+            for cap in (0.02, 1)
+        )
+        assert fmean(capped) < -4 and sign(capped) == "below" and sign(free) == OPEN
+
+
+def test_verdict_no_record_has_another_number_of_unlearning_epochs():
+    for runs in (*(stored(d).values() for d in SETS), *(r for f in CURVES.values() for r in curves(f).values())):
+        assert {r["config"]["epochs"] for r in runs if r["method"] not in ("original", "retrain")} <= {10}
 
 
 def test_verdict_tables_with_bars_in_their_quantities_have_seven_columns():
