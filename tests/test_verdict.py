@@ -140,16 +140,16 @@ def curves(method, ra, fa_of_rate=None, tail=0.0):
 
 
 def test_several_rates_are_read_off_at_the_fa_of_the_retrains():
-    rows = claims.read_off(frame(curves("rl+falw-epoch", 97.0, tail=-0.3)))
+    rows = claims.rows_at_equal_fa(frame(curves("rl+falw-epoch", 97.0, tail=-0.3)))
     assert rows["method"].tolist() == ["rl+falw"] * 4 and rows["lr"].tolist() == pytest.approx([0.02] * 4)
     assert rows["d_p_tail"].tolist() == pytest.approx([-0.3] * 4) and rows["d_fa"].tolist() == pytest.approx([0.0] * 4)
     assert rows["gap"].tolist() == pytest.approx([2.2 / 4, 2.1 / 4, 1.9 / 4, 1.8 / 4])  # RA alone differs
     assert rows["d_fa_all"].isna().all()  # no question where FA is set equal
-    assert claims.read_off(frame(curves("rl", 97.0, {0.01: 80.0, 0.04: 60.0}))).empty  # and none reaches 50
+    assert claims.rows_at_equal_fa(frame(curves("rl", 97.0, {0.01: 80.0, 0.04: 60.0}))).empty  # and none reaches 50
 
 
 def test_what_is_read_off_is_judged_but_for_fa():
-    judged = claims.judge(claims.read_off(frame(curves("salun", 97.0, tail=-0.3))))
+    judged = claims.judge(claims.rows_at_equal_fa(frame(curves("salun", 97.0, tail=-0.3))))
     told = {claim.text: [e.verdict() for e in evidence] for claim, evidence in judged if evidence}
     assert told["Unlearned models are less confident than Retrain"] == [HOLDS]
     assert told["Deviations are larger in the tail"] == [HOLDS]
@@ -159,7 +159,7 @@ def test_what_is_read_off_is_judged_but_for_fa():
 @pytest.mark.parametrize("fixed, floor, word", [(97.5, 1.0, WITHIN), (96.5, 0.1, "higher"), (98.5, 0.1, "lower")])
 def test_a_method_is_taken_apart_and_equal_within_the_floor(fixed, floor, word):
     records = curves("rl", 90.0) + methods_of(curves("rl-fixed", fixed)) + methods_of(curves("rl+falw-epoch", 97.6))
-    rows = claims.take_apart(claims.read_off(frame(records)), "d_ra", {1.0: floor})
+    rows = claims.take_apart(claims.rows_at_equal_fa(frame(records)), "d_ra", {1.0: floor})
     assert {row["part"]: (row["method"], row["base"], round(row["mean"], 3), row["verdict"]) for row in rows} == {
         "as described": ("rl+falw", "rl", 7.6, "higher"),
         "labels alone": ("rl-fixed", "rl", round(fixed - 90, 3), "higher"),
@@ -174,7 +174,7 @@ def methods_of(records):
 @pytest.mark.parametrize("seeds", [3, 2, 1])
 def test_below_three_seeds_nothing_is_told(seeds):
     few = [r for r in curves("rl", 90.0) + methods_of(curves("rl-fixed", 99.0)) if r["setting"]["seed"] < seeds]
-    (row,) = claims.take_apart(claims.read_off(frame(few)), "d_ra", {1.0: 0.1})
+    (row,) = claims.take_apart(claims.rows_at_equal_fa(frame(few)), "d_ra", {1.0: 0.1})
     assert (row["seeds"], round(row["mean"], 6)) == (seeds, 9.0)
     assert row["verdict"] == (OPEN if seeds < 3 else "higher") and math.isnan(row["low"]) == (seeds == 1)
     assert Evidence("", 0.5, (1.0, 1.1), 1).verdict() == OPEN

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from falw.lab.cells import ORIGINAL, RETRAIN
-from falw.lab.claims import LEAST
+from falw.lab.claims import LEAST_SEEDS
 from falw.lab.curves import MEASURES, REFERENCES, mean_curve
 from falw.lab.records import SEEDS, SETTING, in_order
 from falw.lab.tables import turned_in
@@ -487,7 +487,7 @@ def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Seque
         for row in (row for row in rows if row["part"] == part):
             salun = "salun" in row["base"]
             y, style = places.index(row["where"]) + 0.15 * (1 if salun else -1), "s" if salun else "o"
-            of, fill = colour("salun" if salun else "rl"), "full" if row["seeds"] >= LEAST else "none"
+            of, fill = colour("salun" if salun else "rl"), "full" if row["seeds"] >= LEAST_SEEDS else "none"
             panel.plot([row["low"], row["high"]], [y, y], color=of, linewidth=1.5)
             panel.plot(row["mean"], y, style, color=of, markersize=5, fillstyle=fill)
         panel.axvline(0, color="black", linewidth=0.8)

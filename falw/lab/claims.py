@@ -4,7 +4,7 @@ A claim is a row: what it says, and a function from records to evidence. Evidenc
 value a seed, that the claim expects below 0 or above 0. It "holds" where its whole interval lies on that side, it "does
 not hold" where the whole interval lies on the other, and else it "cannot be told".
 
-`judge` takes one run a method: records at chosen rates as they are, several rates a method by `read_off`.
+`judge` takes one run a method: records at chosen rates as they are, several rates a method by `rows_at_equal_fa`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Evidence:
     expected: int  # -1: below 0, +1: above 0
 
     def verdict(self) -> str:
-        """HOLDS, FAILS or OPEN, by the 95 % interval of the mean; OPEN below LEAST seeds."""
-        if len(self.values) < LEAST:
+        """HOLDS, FAILS or OPEN, by the 95 % interval of the mean; OPEN below LEAST_SEEDS seeds."""
+        if len(self.values) < LEAST_SEEDS:
             return OPEN
         below, above = (FAILS, HOLDS) if self.expected > 0 else (HOLDS, FAILS)
         return side_of(interval(self.values), below, above)
@@ -66,10 +66,10 @@ def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
     return {gamma: by_seed(same, ["gap", *(f"d_{k}" for k in COMPARED)]) for gamma, same in rows.groupby("gamma")}
 
 
-LEAST = 3  # seeds below which nothing is told
+LEAST_SEEDS = 3  # seeds below which nothing is told
 
 
-def judge(frame: DataFrame, seeds: int = LEAST) -> list[tuple[Claim, list[Evidence]]]:
+def judge(frame: DataFrame, seeds: int = LEAST_SEEDS) -> list[tuple[Claim, list[Evidence]]]:
     """Every claim with its evidence, one quantity an exponent; those with fewer than so many seeds are left out.
 
     Quantities of one seed share images, Original and rates: their counts are no tests of their own. Where all seeds
@@ -104,7 +104,7 @@ def detail(claim: Claim, evidence: Sequence[Evidence]) -> list[list[Any]]:
 STANDS_FOR = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}  # statistics taken less often
 
 
-def read_off(frame: DataFrame) -> DataFrame:
+def rows_at_equal_fa(frame: DataFrame) -> DataFrame:
     """Several rates a method as one row that can be judged: each method at its Retrains' FA (`curves.at_equal_fa`).
 
     A setting, seed and method whose rates do not reach that FA is left out. "d_ra", "d_p_head", ... are to the mean of
@@ -122,7 +122,7 @@ def read_off(frame: DataFrame) -> DataFrame:
 
 # FaLW taken apart: as the paper describes it, and its two changes one at a time
 
-PARTS = {
+QUESTIONS = {
     "as described": (("rl+falw", "rl"), ("falw", "salun")),
     "labels alone": (("rl-fixed", "rl"), ("salun-fixed", "salun")),
     "weight alone": (("rl+falw", "rl-fixed"), ("falw", "salun-fixed")),
@@ -130,16 +130,16 @@ PARTS = {
 
 
 def take_apart(frame: DataFrame, column: str, floors: Mapping[float, float]) -> list[dict[str, Any]]:
-    """`column` of one method minus that of another, a row a pair of PARTS and gamma: `curves.difference`.
+    """`column` of one method minus that of another, a row a pair of QUESTIONS and gamma: `curves.difference`.
 
     frame: one row a setting, seed and method. floors: by gamma, within which two methods count as equal. A row
     has "gamma", "part", "method", "base", "mean", "low", "high" (NaN for one seed), "seeds", "floor" and "verdict",
-    which is OPEN below LEAST seeds. A pair without a common seed is left out.
+    which is OPEN below LEAST_SEEDS seeds. A pair without a common seed is left out.
     """
     rows = []
     for gamma, same in frame.query("cap == 'spill'").groupby("gamma"):
         values = by_seed(same, column)
-        for part, pairs in PARTS.items():
+        for part, pairs in QUESTIONS.items():
             for pair in (pair for pair in pairs if {*pair} <= {*values}):
                 row = _difference(same[[*PLACE, "method", column]], pair, column, floors[gamma])
                 rows += [{"gamma": gamma, "part": part, **row}] if row["seeds"] else []
@@ -154,7 +154,7 @@ def _difference(same: DataFrame, pair: tuple[str, str], column: str, floor: floa
         told = difference(same.assign(reached=True).dropna(subset=column), *pair, column, floor)
     elif values:
         told["mean"] = values[0]
-    verdict = told["verdict"] if len(values) >= LEAST else OPEN
+    verdict = told["verdict"] if len(values) >= LEAST_SEEDS else OPEN
     names = {"method": pair[0], "base": pair[1]}
     return {**names, **told, "seeds": len(values), "floor": floor, "verdict": verdict}
 
