@@ -138,25 +138,22 @@ def take_apart(frame: DataFrame, column: str, floors: Mapping[float, float]) -> 
     """
     rows = []
     for gamma, same in frame.query("cap == 'spill'").groupby("gamma"):
-        values = by_seed(same, column)
+        wide = by_seed(same, column)
         for part, pairs in QUESTIONS.items():
-            for pair in (pair for pair in pairs if {*pair} <= {*values}):
-                row = _difference(same[[*PLACE, "method", column]], pair, column, floors[gamma])
-                rows += [{"gamma": gamma, "part": part, **row}] if row["seeds"] else []
+            for method, base in (pair for pair in pairs if {*pair} <= {*wide}):
+                seeds = (wide[method] - wide[base]).dropna().tolist()
+                row = {"gamma": gamma, "part": part, "method": method, "base": base, "seeds": len(seeds)}
+                rows += [row | _told(same, row, column, floors[gamma], seeds)] if seeds else []
     return rows
 
 
-def _difference(same: DataFrame, pair: tuple[str, str], column: str, floor: float) -> dict[str, Any]:
-    both = by_seed(same.assign(fa=0.0, label=same["method"]), column)[[*pair]].dropna()
-    values = (both[pair[0]] - both[pair[1]]).tolist()
-    told = {"mean": math.nan, "low": math.nan, "high": math.nan}
-    if len(values) > 1:
-        told = difference(same.assign(reached=True).dropna(subset=column), *pair, column, floor)
-    elif values:
-        told["mean"] = values[0]
-    verdict = told["verdict"] if len(values) >= LEAST_SEEDS else OPEN
-    names = {"method": pair[0], "base": pair[1]}
-    return {**names, **told, "seeds": len(values), "floor": floor, "verdict": verdict}
+def _told(same: DataFrame, row: Mapping[str, Any], column: str, floor: float, seeds: Sequence[float]) -> dict[str, Any]:
+    """Mean, interval and verdict of a difference, of which `seeds` are the values."""
+    if len(seeds) < 2:
+        return {"mean": seeds[0], "low": math.nan, "high": math.nan, "floor": floor, "verdict": OPEN}
+    runs = same[[*PLACE, "method", column]].dropna(subset=column).assign(reached=True)
+    told = difference(runs, row["method"], row["base"], column, floor)
+    return told if len(seeds) >= LEAST_SEEDS else {**told, "verdict": OPEN}
 
 
 def noise_floor(frame: DataFrame, column: str) -> dict[float, float]:
