@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import re
+from itertools import combinations
 from statistics import fmean
 
 import pytest
@@ -358,14 +359,12 @@ def tuned_gap(data_set, attack="mia"):
 
 
 def floor_of(folder, attack="mia"):
-    """By gamma, how far further Retrains are from the first on average."""
+    """By gamma how far two Retrains are apart on average, without what is set equal: FA, and the MIA by correctness."""
     found = {}
-    for (gamma, seed), runs in curves(folder).items():
-        retrains = sorted(filter(is_retrain, runs), key=lambda r: r["config"]["seed"])
-        assert retrains[0]["config"]["seed"] == seed
-        for other in retrains[1:]:
-            far = fmean(abs(value(other) - value(retrains[0])) for value in scores_of(attack))
-            found.setdefault(gamma, []).append(far)
+    for (gamma, _), runs in curves(folder).items():
+        for a, b in combinations(filter(is_retrain, runs), 2):
+            left = scores_of(attack)[1 : 3 if attack == "mia" else 4]
+            found.setdefault(gamma, []).append(sum(abs(value(a) - value(b)) for value in left) / 4)
     return {gamma: fmean(values) for gamma, values in found.items()}
 
 
@@ -433,13 +432,14 @@ def test_verdict_where_the_weight_alone_turns():
         ("textures", 0.5, "rl+falw rl-fixed"),
         ("textures", 2.0, "falw salun-fixed"),
     }
-    assert {place[:2] for place, word in words.items() if word == "further"} == {
-        ("CIFAR-10, 20 epochs", 0.5),
-        ("CIFAR-10, 20 epochs", 1.0),
-        ("Tiny-ImageNet, 20 epochs", 1.0),
+    assert {place for place, word in words.items() if word == "further"} == {
+        ("CIFAR-10, 20 epochs", 0.5, "falw salun-fixed"),
+        ("CIFAR-10, 20 epochs", 1.0, "falw salun-fixed"),
+        ("Tiny-ImageNet, 20 epochs", 1.0, "falw salun-fixed"),
+        ("CIFAR-10, by heart", 0.5, "rl+falw rl-fixed"),
+        ("CIFAR-10, by heart", 2.0, "rl+falw rl-fixed"),
     }
-    assert all(words["CIFAR-10, by heart", g, "rl+falw rl-fixed"] == "equal" for g in (0.5, 2.0))
-    assert words["textures, equal FA", 0.5, "rl+falw rl-fixed"] == "equal"
+    assert words["textures, equal FA", 0.5, "rl+falw rl-fixed"] == ""
     described = told_apart("textures, equal FA")
     assert [place for place, (_, word) in described.items() if word == "closer"] == [(2.0, "rl+falw rl")]
     assert described[2.0, "rl+falw rl"][0] == pytest.approx(-0.5, abs=0.1)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from falw.lab.curves import PLACE, at_equal_fa, difference
+from falw.lab.curves import PLACE, REFERENCES, at_equal_fa, difference
 from falw.lab.grids import BASE_TO_FALW, BASELINE_NAMES
-from falw.lab.records import COMPARED, FLOOR, SETTING
+from falw.lab.records import COMPARED, SEEDS, SETTING
 from falw.lab.tables import OPEN, by_seed, interval, side_of
 from falw.metrics import Scores
 
@@ -157,9 +159,16 @@ def _told(same: DataFrame, row: Mapping[str, Any], column: str, floor: float, se
 
 
 def noise_floor(frame: DataFrame, column: str) -> dict[float, float]:
-    """By gamma the mean size of a column of `records.frame`, as "gap" or "d_ra", of a second Retrain."""
-    second = frame[(frame["method"] == FLOOR) & (frame["cap"] == "spill")]
-    return second[column].abs().groupby(second["gamma"]).mean().to_dict()
+    """By gamma how far two Retrains of one seed are from each other on average, in a column as "gap" or "d_ra".
+
+    "w1" is a distance already, that of each Retrain from the others.
+    """
+    retrains = frame[frame["method"].isin(REFERENCES) & (frame["cap"] == "spill")]
+    floors: dict[float, list[float]] = {}
+    for (gamma, *_), same in retrains.groupby(["gamma", *SEEDS]):
+        apart = (abs(a - b) for a, b in combinations(same[column], 2))
+        floors.setdefault(gamma, []).extend(same[column] if column == "w1" else apart)
+    return {gamma: fmean(values) for gamma, values in floors.items() if values}
 
 
 # Quantities of a method beside the Retrain of its setting and seed
