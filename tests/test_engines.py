@@ -26,6 +26,7 @@ from falw.lab import ray as lab_ray
 from falw.lab import run as runs
 from falw.lab.cells import Setting, cells_of
 from falw.lab.engines import IN_PROCESS, InProcess
+from falw.lab.ensemble import write_distances
 from falw.lab.ray import OnCluster, find_engine, slots
 from falw.lab.run import run_cells
 
@@ -249,6 +250,7 @@ def test_a_cell_whose_worker_is_killed_ends_done_once(engine, in_process, tmp_pa
         originals = [c for c in SIXTEEN if c.method == "original"]
         done = [cell.key for wave in (originals, [c for c in SIXTEEN if c not in originals]) for cell, _ in each(wave)]
     assert killed.exists() and sorted(done) == sorted(c.key for c in SIXTEEN)
+    write_distances(out)  # as `run_cells` does at its end
     assert content(out) == content(in_process)
 
 
