@@ -3,15 +3,19 @@
 That a chapter still runs is nbval's part (`make test`). nbval passes a notebook that was never executed, this does not.
 """
 
+import base64
 import importlib.util
+import io
 import itertools
 import json
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from falw.lab.cells import Cell, Setting
 from falw.train import Config
@@ -200,3 +204,24 @@ def test_an_error_or_a_run_out_of_order_is_not_executed():
 def test_pictures_keep_what_looks_like_a_folder():
     found = execute.without_places({"image/png": "/x/ipykernel_1/2.py", "text/plain": "/x/ipykernel_1/2.py"})
     assert found == {"image/png": "/x/ipykernel_1/2.py", "text/plain": "<cell>"}
+
+
+def test_a_figure_is_stored_in_few_colours_and_a_photograph_or_glass_as_it_is():
+    def png(pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    def pixels(encoded):
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"), float)
+
+    rng = np.random.default_rng(0)
+    figure = np.full((80, 80, 4), 255, np.uint8)
+    figure[20:60, 20:60] = (0, 114, 178, 255)
+    figure[rng.random((80, 80)) < 0.3] = (213, 94, 0, 255)
+    assert len(execute.with_palette(png(figure))) < len(png(figure))
+    assert abs(pixels(execute.with_palette(png(figure))) - figure[..., :3]).mean() <= 0.5
+    photograph, glass = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8), figure.copy()
+    glass[0, 0, 3] = 0
+    for encoded in (png(photograph), png(glass)):
+        assert execute.with_palette(encoded) == encoded

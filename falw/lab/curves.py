@@ -95,7 +95,7 @@ def curve(
         whole_number(name, value, 1)
     rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
     first = {row.name: _first_rates(row, first_rates) for row in rows}
-    _check_notturned_in(rows, changes)
+    _check_knob_is_free(rows, changes)
     how: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "progress": progress, "engine": engine}
     how["deterministic"] = deterministic
     beside = [cell for s in settings for cell in cells_of(s, [], original_epochs, retrains=retrains)]
@@ -124,7 +124,7 @@ def _first_rates(row: Method, given: FirstRates) -> Sequence[float]:
     return first
 
 
-def _check_notturned_in(rows: Sequence[Method], changes: dict[str, Any]) -> None:
+def _check_knob_is_free(rows: Sequence[Method], changes: dict[str, Any]) -> None:
     check_changes(rows, changes)
     for row in rows:
         if knob(row) in changes:
