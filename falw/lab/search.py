@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,18 +168,23 @@ def _tried(trials: Sequence[dict[str, Any]], name: str, key: str) -> list[float]
 def trials_of(frame: DataFrame) -> list[dict[str, Any]]:
     """Trials as `tune` gives them, from records of one setting and its seeds (`records.frame`) that were run otherwise.
 
-    What has not run at every seed is left out, what diverged at one has failed. Raises ValueError for records of
-    several settings, and for runs of a method that differ in more than one value.
+    What has not run at every seed is left out, with a UserWarning; what diverged at one has failed. Raises ValueError
+    for records of several settings, and for runs of a method that differ in more than one value.
     """
     settings, seeds = frame.groupby(SETTING, dropna=False).ngroups, frame.groupby(SEEDS).ngroups
     if settings != 1:
         raise ValueError(f"these are records of {settings} settings: query for one, as gamma == 0.5")
-    trials = []
+    trials, fewer = [], Counter[str]()
     for method, runs in frame[~frame["method"].isin((ORIGINAL, RETRAIN, FLOOR))].groupby("method", sort=False):
         turned = turned_in(runs)
         for value, each in runs.sort_values(SEEDS).groupby(turned):
             if len(each) == seeds:
                 trials.append({"method": method, "changes": {turned: value}, **_of_seeds(each)})
+            else:
+                fewer[method] += 1
+    if fewer:
+        counts = ", ".join(f"{count} of {method}" for method, count in fewer.items())
+        warnings.warn(f"left out, as not all {seeds} seeds ran them: {counts}; run the others first", stacklevel=2)
     return trials
 
 
