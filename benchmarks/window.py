@@ -8,6 +8,10 @@ DIR holds `tin100-32.tar.xz` or `cifar10-jpeg.tar.xz`. Every finished cell is a 
 end and on SIGTERM all are packed into OUT, in files below 16 MiB: records.tar.gz, the arrays, and the log of what ran,
 what did not fit, and what raised. A later window goes on with `--resume OUT`. `--rehearse` takes the same way at toy
 size on a CPU.
+
+One training leaves a large GPU idle for more than half of its time. So `--only begin,speed` first, and then the same
+command once for each seed, side by side, `--only E5 --seeds 1`, each in a working folder of its own, to which
+runs/window/tin100-32 is linked.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from torch import nn
 
 from falw.audit import entropy
 from falw.data import load_dataset
-from falw.files import save_tensors, write_atomic
+from falw.files import load_tensors, save_tensors, write_atomic
 from falw.images import Dataset
 from falw.lab.cells import GATE, ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import rate_after
@@ -71,6 +75,8 @@ class Window:
         self.device = torch.device("cpu" if options.rehearse else "cuda")
         self.size = TOY if options.rehearse else Size()
         self.studies = {name: toy(study) if options.rehearse else study for name, study in STUDIES.items()}
+        if options.seeds:
+            self.studies = {name: replace(study, seeds=options.seeds) for name, study in self.studies.items()}
         self.clock, self.start = clock, clock()
         self.end = self.start + options.seconds - RESERVE
         self.log: list[dict[str, Any]] = []
@@ -125,10 +131,18 @@ class Window:
         return read_record(self.path(cell), cell)
 
     def run(self, cell: Cell, data: Dataset, split: Split) -> None:
-        """Train a cell that has no record, if it fits."""
-        if cell.key not in self.scoring and read_record(self.path(cell), cell) is None:
-            n = len(data.train.y)
+        """Train a cell that has no record, if it fits; one that has tells how long its like takes."""
+        if cell.key in self.scoring:
+            return
+        n, record = len(data.train.y), read_record(self.path(cell), cell)
+        if record is None:
             self.piece(describe_cell(cell), self.estimate(cell, n), lambda: self.train(cell, data, split))
+        else:
+            self.took(cell, n, record["seconds"])
+
+    def took(self, cell: Cell, n: int, seconds: float) -> None:
+        """Note how long a cell on n images took."""
+        self.pace[cell.setting.model, cell.method] = seconds / (n * cell.passes(n, cell.setting.ratio))
 
     def estimate(self, cell: Cell, n: int) -> float:
         """Seconds of a cell on n images, and of its Original if that is no longer there."""
@@ -149,8 +163,7 @@ class Window:
                 model = unlearn(cell.method, model, data, split, cell.config)
                 took = self.seconds_since(start)
             pred, failed = predict(model, data, split), ""
-            n = len(data.train.y)
-            self.pace[cell.setting.model, cell.method] = took / (n * cell.passes(n, cell.setting.ratio))
+            self.took(cell, len(data.train.y), took)
         except FloatingPointError as error:  # a result too, as in `lab.run`
             failed = str(error)
         self.scoring[cell.key] = self.thread.submit(
@@ -184,19 +197,31 @@ class Window:
         if pred is not None:
             found, kept = evaluate(pred, split), arrays(pred)
             write_atomic(self.path(cell).with_suffix(".npy"), lambda f: np.save(f, kept))
-            self.compare(cell, pred.forget, groups(split))
+            self.compare(cell, pred.forget, split)
         write_record(cell, {**found, "data": identity_of(data)}, split, took, self.device, self.path(cell))
         self.say("cell", name=describe_cell(cell), key=cell.key, seconds=round(took, 3), scores=found["scores"])
 
-    def compare(self, cell: Cell, forget: Part, classes: dict[str, torch.Tensor]) -> None:
+    def compare(self, cell: Cell, forget: Part, split: Split) -> None:
         """Note how far a cell is from the Retrains that ran here, on D_f; a Retrain's floor is the others."""
-        beside = self.beside.setdefault((cell.parent, cell.setting), {})
+        of = cell.parent, cell.setting
+        if of not in self.beside:
+            self.beside[of] = self.kept_beside(cell)
+        beside = self.beside[of]
         if cell.method in (ORIGINAL, RETRAIN):
             beside[cell] = forget
+            save_tensors({"p": forget.p, "y": forget.y}, self._forget(cell))
         retrains = {c.key: part for c, part in beside.items() if c.method == RETRAIN}
         changed = beside if cell.method == RETRAIN else {cell: forget}
-        self.distances |= far_from(retrains, {c.key: part for c, part in changed.items()}, classes)
+        self.distances |= far_from(retrains, {c.key: part for c, part in changed.items()}, groups(split))
         write_atomic(WORK / DISTANCES, lambda f: f.write(json.dumps(self.distances).encode()))
+
+    def kept_beside(self, cell: Cell) -> dict[Cell, Part]:
+        """What the cell's references said of D_f in an earlier call on this machine; it is too large to leave it."""
+        references = [c for study in self.studies.values() for c in reference_cells(study, cell.setting, cell.recipe)]
+        return {c: Part(**kept) for c in references if (kept := load_tensors(self._forget(c)))}
+
+    def _forget(self, cell: Cell) -> Path:
+        return WORK / f"forget-{cell.key}.pt"
 
     # The end
 
@@ -368,6 +393,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=560, help="time to spend (default: 560)")
     parser.add_argument("--resume", help="folder with the records.tar.gz of an earlier window")
     parser.add_argument("--only", default=",".join(PIECES), help="pieces to run (default: all, %(default)s)")
+    parser.add_argument("--seeds", type=seeds_of, help="seeds of the studies, such as 1,2 (default: those of each)")
     parser.add_argument("--rehearse", action="store_true", help="the same at toy size on a CPU")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.only.split(",") if name not in PIECES]:
@@ -377,6 +403,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not (options.rehearse or torch.cuda.is_available()):
         parser.error("PyTorch sees no GPU here: add --rehearse")
     return options
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    return tuple(map(int, text.split(",")))
 
 
 def stop(signum: int, frame: Any) -> None:

@@ -58,7 +58,7 @@ def rehearse(window, images, tmp_path, monkeypatch):
     monkeypatch.setitem(window.STUDIES, "E5", study)
 
     def run(name, *more, only="E5"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)
         given = ["--data", str(images), "--out", "out", "--seconds", "1000000", "--only", only, "--rehearse", *more]
         window.main(given)
@@ -215,6 +215,29 @@ def test_a_stopped_window_packs_what_is_done_and_the_next_goes_on(rehearse, wind
     assert trained == [] and packed() == second
 
 
+def test_a_second_call_on_the_machine_goes_on_with_its_retrains_and_paces(rehearse, window, trained, monkeypatch):
+    study = replace(window.STUDIES["E5"], rates=1)
+    monkeypatch.setitem(window.STUDIES, "E5", study)
+    rehearse("here", "--seeds", "3")
+    first = packed()
+    assert {record["setting"]["seed"] for record in read_records("runs/window")} == {3}
+
+    estimates, piece = {}, window.Window.piece
+
+    def noted(self, name, estimate, run):
+        estimates[name] = estimate
+        return piece(self, name, estimate, run)
+
+    monkeypatch.setattr(window.Window, "piece", noted)
+    monkeypatch.setitem(window.STUDIES, "E5", replace(study, rates=2))
+    trained.clear()
+    rehearse("here", "--seeds", "3")
+    assert packed() == first | set(trained) and len(trained) == 2
+    assert set(json.loads(Path("runs/window/distances.json").read_text())) >= set(trained)
+    slow = window.MARGIN * sum(SIZES.values()) * 3 / window.SLOWEST  # what would be counted on if nothing were known
+    assert all(estimate > slow for name, estimate in estimates.items() if ": rl lr" in name)
+
+
 def without_rl(window, monkeypatch, error):
     """Unlearning by `rl` raises the error; other methods run."""
     unlearn = window.unlearn
@@ -266,7 +289,7 @@ def test_an_archive_that_did_not_come_along_ends_its_study_only(rehearse, tmp_pa
 def of(window, **options):
     """A Window of 100 seconds, whose clock is a list of one number."""
     now = [0.0]
-    usual = {"data": ".", "out": ".", "rehearse": True, "seconds": 100 + window.RESERVE}
+    usual = {"data": ".", "out": ".", "rehearse": True, "seconds": 100 + window.RESERVE, "seeds": None}
     return window.Window(argparse.Namespace(**{**usual, **options}), lambda: now[0]), now
 
 
