@@ -1,10 +1,15 @@
 """Methods at the Retrains' FA where the Original knows its training images by heart: CIFAR-10, 16 pixels, 80 epochs.
 
     python benchmarks/memorising.py --root DATA --out results/memorising/cifar10 --seeds 0,1,2,3
+    python benchmarks/memorising.py --root DATA --out results/memorising/longer --seeds 0,1,2 --gammas 0.5 \
+        --epochs 30 --methods rl,rl-fixed,rl+falw-epoch
 
 New images, split and training for every seed; four Retrains each. Every method runs at two rates, then at two more
 that `lab.curves.rate_after` puts where FA comes to the mean of the Retrains. A stopped run goes on with the same
 command; the seconds of seeds 0 and 1 add up to 780 to 840 an exponent. `falw.records` and `lab.curves` read them all.
+
+`--epochs` unlearns for longer, or shorter, than the ten epochs of all other runs: whether redrawn labels cost what they
+cost because their rate is high. The first two rates go down as the epochs go up.
 """
 
 import argparse
@@ -14,7 +19,7 @@ from pathlib import Path
 from falw.lab.cells import Setting
 from falw.lab.curves import curve
 
-TRAINING_EPOCHS, RETRAINS, TWO_GAMMAS = 80, 4, (0.5, 2.0)
+TRAINING_EPOCHS, EPOCHS, RETRAINS, TWO_GAMMAS = 80, 10, 4, (0.5, 2.0)
 FIRST_RATES = {
     **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
@@ -27,14 +32,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.add_argument("--root", type=Path, required=True, help="the folder that holds cifar10-jpeg")
     given.add_argument("--out", type=Path, required=True)
     given.add_argument("--seeds", default="0,1,2,3")
+    given.add_argument("--gammas", default=",".join(map(str, TWO_GAMMAS)))
+    given.add_argument("--methods", default=",".join(FIRST_RATES))
+    given.add_argument("--epochs", type=int, default=EPOCHS, help="of unlearning (default: %(default)s)")
     args = given.parse_args(argv)
+    first = {name: [rate * EPOCHS / args.epochs for rate in FIRST_RATES[name]] for name in args.methods.split(",")}
     for seed in map(int, args.seeds.split(",")):
-        for gamma in TWO_GAMMAS:
+        for gamma in map(float, args.gammas.split(",")):
             options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}
             setting = Setting("folder:cifar10-jpeg", **options)
             references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS}
             how = {"root": args.root, "device": "cpu", "jobs": 1}
-            curve(setting, [*FIRST_RATES], args.out, first_rates=FIRST_RATES, **references, **how)
+            curve(setting, [*first], args.out, first_rates=first, epochs=args.epochs, **references, **how)
 
 
 if __name__ == "__main__":
