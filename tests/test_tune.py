@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from falw.lab import cells as lab_cells
 from falw.lab import run as runs
@@ -23,6 +24,7 @@ from falw.lab.search import (
     choices_to_markdown,
     searched,
     trials_of,
+    tuned_difference,
     unseen_gap,
     write_search,
 )
@@ -364,6 +366,42 @@ def test_a_choice_is_drawn_again_as_often_as_all_draws_say(over_seeds):
     assert dict(zip(shares.lr, shares.share)) == pytest.approx({k: v for k, v in wins.items() if v}, abs=0.015)
     assert list(shares.share) == sorted(shares.share, reverse=True) and set(shares.method) == {"ft"}
     pd.testing.assert_frame_equal(bootstrap_choice(trials, 50, 3), bootstrap_choice(trials, 50, 3))
+
+
+def reported(**gaps):
+    """Runs of five seeds: Avg. Gap by method and rate, plus what each seed adds to all."""
+    return pd.DataFrame(
+        [
+            {"method": method, "seed": seed, "lr": lr, "gap": mean + wobble * (1 if method == "b" else -1)}
+            for method, of in gaps.items()
+            for lr, mean in of.items()
+            for seed, wobble in enumerate((-0.2, -0.1, 0.0, 0.1, 0.2))
+        ]
+    )
+
+
+def trials_by_rate(method, **gaps):
+    return [{"method": method, "changes": {"lr": float(lr[1:]) / 10}, "gaps": list(g)} for lr, g in gaps.items()]
+
+
+def test_a_sure_search_adds_nothing_to_the_interval_of_a_difference():
+    trials = trials_by_rate("a", r1=(1, 1, 1), r2=(5, 5, 5)) + trials_by_rate("b", r1=(4, 4, 4), r2=(2, 2, 2))
+    row = tuned_difference(trials, reported(a={0.1: 3.0, 0.2: 9.0}, b={0.1: 9.0, 0.2: 2.0}), "a", "b", 40_000)
+    values = [1 - 2 * wobble for wobble in (-0.2, -0.1, 0.0, 0.1, 0.2)]
+    usual = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (row["mean"], row["seeds"], row["moved"]) == (pytest.approx(1), 5, 0)
+    assert (row["low"], row["high"]) == pytest.approx((usual.low, usual.high), abs=0.03)
+
+
+def test_a_search_that_could_have_chosen_another_rate_widens_the_interval_to_it():
+    trials = trials_by_rate("a", r1=(0, 3, 2), r2=(3, 0, 3)) + trials_by_rate("b", r1=(1, 1, 1))
+    runs = reported(a={0.1: 3.0, 0.2: 9.0}, b={0.1: 2.0})
+    row = tuned_difference(trials, runs, "a", "b")
+    assert row["mean"] == pytest.approx(1) and 0 < row["low"] < 1 and 6.5 < row["high"] < 8
+    other = tuned_difference(trials, runs[~((runs.method == "a") & (runs.lr == 0.2))], "a", "b")
+    draws = [*itertools.product(range(3), repeat=3)]
+    wins = sum(sum((3, 0, 3)[k] for k in draw) < sum((0, 3, 2)[k] for k in draw) for draw in draws) / 27
+    assert other["moved"] == pytest.approx(wins, abs=0.03) and other["high"] < 2
 
 
 def test_one_seed_has_none_to_draw_again():

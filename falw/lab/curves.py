@@ -213,6 +213,12 @@ def at_equal_fa(frame: DataFrame, measures: Sequence[str] = ("ra", "ta")) -> Dat
     return pd.DataFrame(rows)
 
 
+def at_shared_rates(frame: DataFrame) -> DataFrame:
+    """The runs at rates at which every seed of the method ran: what is read off between them errs alike in all."""
+    rates = frame.groupby(["gamma", "method", "lr", "coefficient"], dropna=False).seed.transform("nunique")
+    return frame[rates == frame.groupby(["gamma", "method"]).seed.transform("nunique")]
+
+
 def mean_curve(runs: DataFrame, measure: str) -> DataFrame:
     """A method's curve over seeds: rate, "fa" and the measure, a mean over seeds at every rate at which one ran.
 
