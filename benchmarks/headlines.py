@@ -1,6 +1,7 @@
 """Three headlines, in points at equal FA, from the JSON files under results/ alone: nothing of the package is used."""
 
 import json
+from collections import Counter
 from itertools import combinations, pairwise, product
 from pathlib import Path
 
@@ -8,13 +9,18 @@ import numpy as np
 from scipy.stats import ttest_1samp
 
 
-def read(folder, gamma):
-    """Of each seed {method: rows of rate, FA, RA, TA, by rate}; runs that diverged are left out."""
-    cells, files = {}, (Path(__file__).parents[1] / "results" / folder).glob("?" * 16 + ".json")
-    for r in (r for r in map(json.loads, map(Path.read_text, files)) if r["scores"] and r["setting"]["gamma"] == gamma):
-        runs = cells.setdefault(r["setting"]["seed"], {}).setdefault(r["method"], [])
-        runs.append([r["config"]["lr"], *(r["scores"][name] for name in ("fa", "ra", "ta"))])
-    return [{method: np.array(sorted(runs)) for method, runs in cell.items()} for cell in cells.values()]
+def read(folder, gamma, shared=False):
+    """Of each seed {method: rows of rate, FA, RA, TA, by rate}, `shared` at rates of all; no runs that diverged."""
+    cells, ran = {}, Counter()
+    for path in (Path(__file__).parents[1] / "results" / folder).glob("?" * 16 + ".json"):
+        if (r := json.loads(path.read_text()))["scores"] and r["setting"]["gamma"] == gamma:
+            runs = cells.setdefault(r["setting"]["seed"], {}).setdefault(r["method"], [])
+            runs.append([r["config"]["lr"], *(r["scores"][name] for name in ("fa", "ra", "ta"))])
+            ran[r["method"], r["config"]["lr"]] += 1
+    kept = {run for run, times in ran.items() if times >= shared * len(cells)}
+    return [
+        {m: np.array(sorted(r for r in runs if (m, r[0]) in kept)) for m, runs in c.items()} for c in cells.values()
+    ]
 
 
 def read_off(cell, method):
@@ -32,9 +38,8 @@ def contrast(cells, method, base, k):
     return np.nanmean(d), *ttest_1samp(d, 0, nan_policy="omit").confidence_interval(), np.isfinite(d).sum(), floor
 
 
-for (m, base), g, k in product((("rl-fixed", "rl"), ("rl+falw-epoch", "rl-fixed")), (0.5, 2.0), (0, 1)):
-    mean, low, high, n, floor = contrast(read("memorising/cifar10", g), m, base, k)
-    told = f"{'' if max(-low, high) < floor else 'not '}shown to be equal within the floor {floor:.2f}"
-    print(f"gamma {g}: {m} less {base}, {'RT'[k]}A {mean:+.2f} [{low:+.2f}, {high:+.2f}], {n} seeds, {told}")
-for m in ("rl", "rl-fixed", "rl+falw-epoch", "salun", "salun-fixed", "falw-every10", "ft"):
-    print(f"ResNet-18, {m} less Retrain: RA {read_off(read('gpu/nvidia-h200', 1.0)[0], m)[0]:+.2f}")
+sets = ("memorising/cifar10", 0.5), ("memorising/cifar10", 2.0), ("gpu/nvidia-h200", 1.0, True)
+for of, (m, base), k in product(sets, (("rl-fixed", "rl"), ("rl+falw-epoch", "rl-fixed")), (0, 1)):
+    mean, low, high, n, floor = contrast(read(*of), m, base, k)
+    told = ", equal within the floor" if max(-low, high) < floor else ""
+    print(f"{of[0]} {of[1]}: {m} less {base}, {'RT'[k]}A {mean:+.2f} [{low:+.2f}, {high:+.2f}], {n} seeds{told}")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections import Counter
 from itertools import combinations, pairwise
 from statistics import fmean
 
@@ -10,7 +11,7 @@ from scipy.stats import ttest_1samp
 from stored import ROOT
 from test_claims_evidence import printed_table
 
-FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "tuning", "ResNet-18": "gpu/nvidia-h200"}
+FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
 PLACES = [("CIFAR-10 by heart", 0.5), ("CIFAR-10 by heart", 2.0), ("textures", 0.5), ("textures", 2.0)]
 HALF, TWO, HALF_TEXTURES = PLACES[:3]
 NAMES = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}
@@ -28,7 +29,18 @@ def cells(data_set, gamma):
             scores = r["scores"] | {"w1": far.get(r["key"], {}).get("all", {}).get("w1")}
             runs = found.setdefault(r["setting"]["seed"], {}).setdefault(NAMES.get(r["method"], r["method"]), [])
             runs.append((r["config"]["lr"], scores))
-    return found
+    return at_shared_rates(found) if data_set == "ResNet-18" else found
+
+
+def at_shared_rates(found):
+    """Without the rates that only some of the seeds ran."""
+    ran = Counter(
+        (m, rate) for cell in found.values() for m, runs in cell.items() for rate in {rate for rate, _ in runs}
+    )
+    return {
+        seed: {m: [run for run in runs if ran[m, run[0]] == len(found)] for m, runs in cell.items()}
+        for seed, cell in found.items()
+    }
 
 
 def retrains(data_set, gamma, score):
