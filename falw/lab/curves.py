@@ -337,6 +337,10 @@ def difference(matches: DataFrame, method: str, base: str, measure: str, floor: 
     fair = pairs[pairs.reached & pairs.reached_base]
     values = fair.assign(value=fair[measure] - fair[f"{measure}_base"]).groupby(SEEDS).value.mean()
     found = interval(values.tolist())
+    return {**found, "left out": len(pairs) - len(fair), "floor": floor, "verdict": verdict_of(found, floor)}
+
+
+def verdict_of(found: Mapping[str, Any], floor: float) -> str:
+    """What an interval says: WITHIN if it lies within ±floor, else on which side of 0, or "cannot be told"."""
     within = -floor < found["low"] and found["high"] < floor
-    verdict = WITHIN if within else side_of(found, "lower", "higher")
-    return {**found, "left out": len(pairs) - len(fair), "floor": floor, "verdict": verdict}
+    return WITHIN if within else side_of(found, "lower", "higher")
