@@ -178,7 +178,9 @@ licences: $(READY) $(UV)  ## write the licences of the dependencies, as installe
 	resolve="$(UV) pip compile -q --python $(BIN)/python --no-header --no-annotate -c constraints.txt pyproject.toml"; \
 	names=$$({ $$resolve; $$resolve --all-extras --no-deps; } | sed 's/[=; ].*//' | sort -u); \
 	{ printf '%s\n' '# Licences of the dependencies' '' 'All that falw needs, and what its extras name, in the words of' \
-	'each package (UNKNOWN: it has none). Written by `make licences`.' ''; \
+	'each package (UNKNOWN: it has none). Written by `make licences`.' '' \
+	'Data: `results/accounts/` holds slopes and counts derived from MovieLens (ml-latest-small of October 2016, GroupLens,' \
+	'University of Minnesota), whose terms allow research with acknowledgement and no redistribution: no rating is here.' ''; \
 	$(UV) tool run pip-licenses --python $(BIN)/python --format markdown --packages $$names; } > LICENCES.md.part
 	mv LICENCES.md.part LICENCES.md
 
