@@ -88,8 +88,9 @@ def test_a_chapter_installs_itself_runs_and_leaves_torch_alone(chapter, bare, mo
     (kernels / "kernel.json").write_text(json.dumps({**spec, "display_name": "bare"}))
     monkeypatch.setenv("JUPYTER_PATH", str(content.parent / "share"))
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    clone = released(repository["branch"], content.parent)
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{released(repository['branch'], content.parent).as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{clone.as_uri()}.insteadOf")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", repository["url"])
     monkeypatch.setenv("PATH", f"{python.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PYTHONPATH", raising=False)
