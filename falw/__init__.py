@@ -22,7 +22,7 @@ tau_i                 tol                          tolerance of Definition 1
 
 The core is an evening's reading, in this order (`make contents` writes the list):
 
-- split.py, 213 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
+- split.py, 214 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
   tail
 - models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
   probabilities, features
