@@ -22,7 +22,7 @@ tau_i                 tol                          tolerance of Definition 1
 
 The core is an evening's reading, in this order (`make contents` writes the list):
 
-- split.py, 217 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
+- split.py, 214 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
   tail
 - models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
   probabilities, features
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 
 # Every file in reading order, and what of it `falw` names: `make contents` writes the lists of README.md and the book.
 _HOME = {
-    "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
+    "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "histogram_counts", "groups"],
     "models": ["MODELS", "create", "reset", "features"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
@@ -69,6 +69,7 @@ _HOME = {
     "architectures": ["Normalize", "Network"],
     "modules": [],
     "influence": [],
+    "indices": [],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],

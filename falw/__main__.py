@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
         command.add_argument("--ratio", type=float, help="share of the training images to forget (0.3)")
         command.add_argument("--gamma", type=float, help="exponent of the power law of the forget set (0.5)")
+        command.add_argument(
+            "--histogram", metavar="COUNTS", help="counts of the classes, in place of gamma: 565,358,275"
+        )
         command.add_argument("--cap", help="what full classes cannot give: spill (the default) or water-filling")
         command.add_argument("--split-mismatch", action="store_true", help="the Original saw another seed's split")
         command.add_argument("--methods", default="all", help="all, or names joined by commas")
@@ -197,7 +200,7 @@ def _asked(args: argparse.Namespace) -> dict:
     from falw.lab.requests import read_list
 
     given = [name for name in ("forget", "forget_classes") if getattr(args, name) is not None]
-    for name in ("ratio", "gamma", "cap", *given[1:]) if given else ():
+    for name in ("ratio", "gamma", "histogram", "cap", *given[1:]) if given else ():
         if getattr(args, name) is not None:
             first, other = (f"--{option.replace('_', '-')}" for option in (given[0], name))
             raise ValueError(f"{first} and {other} both say what to forget: give one of them")
@@ -221,7 +224,19 @@ def _setting(args: argparse.Namespace) -> dict:
         "split_mismatch",
         "background",
     )
-    return {name: value for name in names if (value := getattr(args, name)) is not None}
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.histogram is None:
+        return given
+    if args.gamma is not None:
+        raise ValueError("--histogram and --gamma both say how the counts fall: give one of them")
+    return {**given, "histogram": _counts(args.histogram)}
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise ValueError(f"histogram '{text}' is no list of counts like 565,358,275") from None
 
 
 def _tune(args: argparse.Namespace) -> None:

@@ -93,6 +93,7 @@ OTHER_SETTING = {
     "background": "white",
     "forget": (3, 1),
     "forget_classes": ("A1",),  # as `forget` is, in its place
+    "histogram": (2, 1),  # in place of gamma
 }
 OTHER_CONFIG = {
     "epochs": 2,
@@ -147,7 +148,7 @@ def test_a_whole_number_and_the_same_float_are_one_cell():
 
 
 def test_the_original_is_shared_over_what_is_forgotten_and_how():
-    shared = {"ratio", "gamma", "cap", "forget_classes"}
+    shared = {"ratio", "gamma", "cap", "forget_classes", "histogram"}
     assert {name for name, cell in SETTINGS.items() if cell.parent == CELL.parent} == shared
     assert all(cell.parent == CELL.parent for cell in [*CONFIGS.values(), replace(CELL, method="ft")])
     other = [SETTINGS[name] for name in SETTINGS if name not in shared] + list(TRAININGS.values())

@@ -97,6 +97,23 @@ def count_lines(counts: Mapping[str, Tensor], available: int | None = None, ax: 
     return ax
 
 
+def slope_shares(
+    slopes: Mapping[str, Sequence[float]], marks: Mapping[str, Sequence[float]], ax: Axes | None = None
+) -> Axes:
+    """Histograms of slopes γ, a name an outline of shares in percent; `marks` are values on the axis below, by name."""
+    ax = axes(ax)
+    edges = np.linspace(0, 2.5, 26)
+    shares = {name: 100 * np.histogram(values, edges)[0] / len(values) for name, values in slopes.items()}
+    for name, share in shares.items():
+        ax.stairs(share, edges, linewidth=1.8, label=name)
+    for name, values in marks.items():
+        ax.plot(values, [0] * len(values), "k^", clip_on=False, zorder=5, label=name)
+    ax.set(xlabel="slope γ", ylabel="accounts, %", xlim=(-0.05, 2.5))
+    ax.set_ylim(0, 1.5 * max(share.max() for share in shares.values()))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
 def over_gamma(series: Mapping[str, Mapping[float, Sequence[float]]], label: str, ax: Axes | None = None) -> Axes:
     """A score over gamma, a line a name: the mean at each gamma, and from the least to the largest value as a bar."""
     ax = axes(ax)

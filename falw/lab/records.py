@@ -338,6 +338,8 @@ def _in_words(setting: dict[str, Any]) -> dict[str, Any]:
         words["forget"] = f"{len(listed)} listed images ({digest(listed)[:6]})"
     if classes := setting.get("forget_classes"):
         words["forget_classes"] = " and ".join(classes)
+    if counts := setting.get("histogram"):
+        words["histogram"] = ":".join(map(str, counts))
     return words
 
 

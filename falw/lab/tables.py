@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, RETRAIN
+from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, REQUESTS, RETRAIN
 from falw.lab.records import CONFIG, FLOOR, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores
@@ -246,7 +246,7 @@ def pooled_probabilities(frame: DataFrame) -> DataFrame:
     return sums.eval("mean = total / images").assign(counts=counts)[["mean", "counts"]]
 
 
-OF_SET = [name for name in SETTING if name not in (*POWER_LAW, "split_mismatch", "forget", "forget_classes")]
+OF_SET = [name for name in SETTING if name not in (*POWER_LAW, *REQUESTS, "split_mismatch")]
 
 
 def gate(frame: DataFrame) -> DataFrame:
