@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from falw import parts
 from falw.checks import admit, check_network
+from falw.config import Config
 from falw.files import Checkpoint
 from falw.images import Dataset
 from falw.influence import influence
@@ -27,7 +28,7 @@ from falw.models import head_of, reset
 from falw.modules import duplicate, seeded, trainable
 from falw.parts import Target, Task
 from falw.split import Split
-from falw.train import Config, Objective, Weight, cross_entropy, fit, negative_cross_entropy
+from falw.train import Objective, Weight, cross_entropy, fit, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
 ABOUT = ("name", "summary", "search", "tuned_as", "colour")  # what a row says of itself, and what changes no model

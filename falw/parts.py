@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from falw import train
+from falw.config import Config
 from falw.images import Dataset
 from falw.models import reset
 from falw.modules import duplicate, seeded, trainable
 from falw.split import Split
-from falw.train import Batch, Config, Weight, constant
+from falw.train import Batch, Weight, constant
 from falw.weights import FaLW
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from falw.config import Config
 from falw.files import load_tensors
 from falw.images import Dataset, Images
 from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
-from falw.train import Config, train_original
+from falw.train import train_original
 
 # The same examples at every run; `make fuzz` takes ten times as many and draws them anew.
 FIXED = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}

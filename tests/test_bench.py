@@ -12,6 +12,7 @@ import torch
 from stored import ROOT
 
 import falw
+from falw.config import Config
 from falw.files import write_atomic
 from falw.lab import cells as lab_cells
 from falw.lab import records as lab_records
@@ -23,7 +24,6 @@ from falw.lab.run import load_setting, original_of, run
 from falw.methods import METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import create
-from falw.train import Config
 
 SETTING = Setting("textures", size=8, classes=5, per_class=15)
 QUICK = {"original_epochs": 1, "epochs": 1, "device": "cpu", "jobs": 1}

@@ -9,9 +9,10 @@ from conftest import KINDS
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from falw import methods, train
+from falw.config import Config
 from falw.methods import METHODS, unlearn
 from falw.models import create
-from falw.train import Config, Objective, fit
+from falw.train import Objective, fit
 
 CONFIG = Config(epochs=2, lr=0.02, batch_size=32, crop=1)
 

@@ -11,11 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from falw import influence, methods, parts
+from falw.config import Config
 from falw.methods import ALIASES, METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import true_probability
 from falw.parts import Task
-from falw.train import ORDER, Batch, Config, draw_augmentation, epoch_steps, generator, load_batch, predict
+from falw.train import ORDER, Batch, draw_augmentation, epoch_steps, generator, load_batch, predict
 from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, z_score
 
 ITERATIVE = [name for name, row in METHODS.items() if row.function is None]

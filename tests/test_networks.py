@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations, prune
 from falw.architectures import Normalize
 from falw.audit import FEATURES, svc_mia
 from falw.checks import check_data
+from falw.config import Config
 from falw.files import Checkpoint
 from falw.images import Images
 from falw.lab.cells import RECIPES, UNLEARN, Setting
@@ -24,7 +25,7 @@ from falw.methods import METHODS, unlearn
 from falw.metrics import score
 from falw.models import MODELS, create, features, reset
 from falw.split import long_tailed_split, split_of
-from falw.train import Config, predict, train_original
+from falw.train import predict, train_original
 
 CLASSES = 4
 ONE = Config(epochs=1, lr=0.02, batch_size=16, crop=1)

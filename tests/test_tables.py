@@ -11,13 +11,13 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
+from falw.config import Config
 from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
 from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
 from falw.methods import METHODS
 from falw.split import power_law_counts
-from falw.train import Config
 
 KEYS = map(str, itertools.count())
 

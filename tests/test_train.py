@@ -12,15 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from falw.checks import check_split
+from falw.config import SCHEDULES, Config, precision_of
 from falw.images import augment
 from falw.models import create, features
 from falw.split import long_tailed_split
 from falw.train import (
     AUGMENT,
     ORDER,
-    SCHEDULES,
     Batch,
-    Config,
     Freeze,
     Objective,
     constant,
@@ -29,7 +28,6 @@ from falw.train import (
     fit,
     generator,
     negative_cross_entropy,
-    precision_of,
     predict,
     train_original,
 )

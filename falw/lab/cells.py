@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from falw.config import Config, as_floats, whole_number
 from falw.lab.fingerprint import fingerprint, is_shipped
 from falw.methods import ALIASES, METHODS, Method, find_method
 from falw.models import MODELS
 from falw.sources import name_of
-from falw.train import Config, as_floats, whole_number
 
 ORIGINAL, RETRAIN = "original", "retrain"
 

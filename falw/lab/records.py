@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 import falw
+from falw.config import Config
 from falw.files import quarantine
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, digest
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores
 from falw.sources import image_digests
-from falw.train import Config
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
