@@ -33,7 +33,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 368 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- train.py, 362 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
 - parts.py, 291 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
   penalties
 - methods.py, 371 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row

@@ -1,13 +1,15 @@
-"""`Config`: how long, how fast and from which seed to train; learning-rate schedules, precisions, checks of numbers."""
+"""`Config`: how long, how fast and from which seed to train; optimisers, schedules, precisions, checks of numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+
+LATER_CONFIG = {"optimizer": "sgd"}  # fields from after the first records were stored, and what these ran with
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,10 @@ class Config:
     lr is multiplied by `schedule`: "step" divides it by 10 at each of `milestones` (epochs), "cosine" takes it to 0,
     "one-cycle" climbs for the first fifth and then falls to 0 along a cosine. crop is the padding in pixels of the
     random crop (0 for none). precision: "auto", "float32", "bfloat16" or "float16". coefficient: a method's own number
-    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row. Raises ValueError for what nothing can
-    have and what would change nothing: milestones past the end or under another schedule, nesterov without momentum.
+    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row. optimizer: "sgd", "adam" or "adamw", of
+    which both average gradients by `momentum`, and squares of gradients by 0.999. Raises ValueError for what nothing
+    can have and what would change nothing: milestones past the end or under another schedule, nesterov without
+    momentum or another optimizer than SGD.
     """
 
     epochs: int = 10
@@ -34,6 +38,7 @@ class Config:
     seed: int = 0
     precision: str = "auto"
     coefficient: float | None = None
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         for name, least in {"epochs": 1, "batch_size": 1, "crop": 0, "seed": 0}.items():
@@ -44,11 +49,13 @@ class Config:
             raise ValueError(f"momentum {self.momentum} is outside [0, 1): the share of a step that the next keeps")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov True looks ahead along the momentum, which is 0: give one or leave it out")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov True changes nothing under optimizer '{self.optimizer}': leave it out")
         for name in ("weight_decay", "coefficient"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} {value} is not a number from 0 up")
-        for name, choices in {"schedule": [*SCHEDULES], "precision": [*PRECISIONS]}.items():
+        for name, choices in {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(choices)}")
         marks = tuple(self.milestones)
@@ -59,6 +66,12 @@ class Config:
         if marks and self.schedule != "step":
             raise ValueError(f"milestones {marks} change nothing under schedule '{self.schedule}': leave them out")
         as_floats(self, "lr", "momentum", "weight_decay", "coefficient")
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The fields as keys and records have them: one that came later only where it is not what ran before."""
+        silent = LATER_CONFIG.items()
+        return {name: value for name, value in asdict(self).items() if (name, value) not in silent}
 
 
 def whole_number(name: str, value: Any, least: int, most: int = 2**63 - 1) -> None:
@@ -87,6 +100,11 @@ SCHEDULES: dict[str, Callable[[float, Config], float]] = {
     "step": lambda t, c: 0.1 ** sum(t >= m / c.epochs for m in c.milestones),
     "cosine": lambda t, c: _half_cosine(t),
     "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
+}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": lambda params, c, **how: torch.optim.SGD(params, momentum=c.momentum, nesterov=c.nesterov, **how),
+    "adam": lambda params, c, **how: torch.optim.Adam(params, betas=(c.momentum, 0.999), **how),
+    "adamw": lambda params, c, **how: torch.optim.AdamW(params, betas=(c.momentum, 0.999), **how),
 }
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

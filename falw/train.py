@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from falw.checks import admit, logits_of
-from falw.config import SCHEDULES, Config, precision_of
+from falw.config import OPTIMIZERS, SCHEDULES, Config, precision_of
 from falw.files import Checkpoint
 from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
@@ -225,7 +225,7 @@ def fit(
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
-    """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
+    """Descend `objective` for config.epochs epochs and return the model, moved to the data's device.
 
     `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
     in an epoch waits for the device. Raises FloatingPointError at its end for a loss that is no finite number.
@@ -236,14 +236,8 @@ def fit(
     dtype = precision_of(config, device)
     model.to(device)
     params = trainable(model)
-    optimizer = torch.optim.SGD(
-        params.values(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        fused=device.type == "cuda",
-    )
+    how = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": device.type == "cuda"}
+    optimizer = OPTIMIZERS[config.optimizer](params.values(), config, **how)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     # Without its cache, which hands casts made in FaLW's pass without gradients to the next: pytorch/pytorch#112583.
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
@@ -108,6 +108,7 @@ OTHER_CONFIG = {
     "seed": 9,
     "precision": "float32",
     "coefficient": 0.5,
+    "optimizer": "adamw",
 }
 CELL = Cell(SETTING, "rl", Config(), Config())
 SETTINGS = {name: replace(CELL, setting=replace(SETTING, **{name: v})) for name, v in OTHER_SETTING.items()}
@@ -134,6 +135,12 @@ def test_a_record_describes_its_cell_completely(finished):
     for r in finished[1]:
         assert Cell(Setting(**r["setting"]), r["method"], Config(**r["config"]), Config(**r["recipe"])).key == r["key"]
         assert re.fullmatch("[0-9a-f]{16}", r["key"])
+
+
+def test_what_every_cell_once_had_is_not_said_again():
+    """The optimiser came after the first records: those of SGD keep their keys."""
+    assert "optimizer" not in CELL.description["config"] and "optimizer" not in CELL.description["recipe"]
+    assert CONFIGS["optimizer"].description["config"]["optimizer"] == "adamw"
 
 
 def test_a_whole_number_and_the_same_float_are_one_cell():
@@ -270,8 +277,8 @@ def test_a_record_carries_its_conditions(finished):
     cells = cells_of(SETTING, ["ft", "rl"], 1, epochs=1)
     for r, cell in zip(finished[1], cells, strict=True):
         assert (r["method"], r["setting"]) == (cell.method, SETTING.description)
-        assert r["config"] == json.loads(json.dumps(asdict(cell.config)))
-        assert r["recipe"] == json.loads(json.dumps(asdict(replace(RECIPES["tiny"], epochs=1))))
+        assert r["config"] == json.loads(json.dumps(cell.config.description))
+        assert r["recipe"] == json.loads(json.dumps(replace(RECIPES["tiny"], epochs=1).description))
         assert r["versions"].keys() == {"falw", "torch", "python"} and r["versions"]["torch"] == torch.__version__
         assert r["device"].startswith("cpu: ") and r["seconds"] > 0
         assert r["commit"] == lab_records.commit() and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r["date"])

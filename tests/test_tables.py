@@ -238,6 +238,14 @@ def test_two_retrains_of_a_seed_are_refused_and_a_record_given_twice_counts_once
         frame([*twice, record("retrain", (50,) * 4, lr=0.5)])
 
 
+def test_a_record_from_before_there_was_another_optimizer_ran_sgd():
+    before, adam = record("ft", (90, 100, 75, 10)), record("ft", (80, 100, 75, 10))
+    del before["config"]["optimizer"]
+    adam["config"]["optimizer"] = "adam"
+    labels = list(frame([before, adam])["label"])
+    assert labels == ["ft (optimizer sgd)", "ft (optimizer adam)"]
+
+
 # The methods themselves
 
 

@@ -218,7 +218,7 @@ class Cell:
     @property
     def description(self) -> dict[str, Any]:
         """What the key is a hash of and the record repeats; a row of the package goes by its name."""
-        runs = {"method": self.method, "config": asdict(self.config), "recipe": asdict(self.recipe)}
+        runs = {"method": self.method, "config": self.config.description, "recipe": self.recipe.description}
         described = {"setting": self.setting.description, **runs}
         return {**described, "row": self.row_digest} if self.row else described
 
@@ -235,7 +235,7 @@ class Cell:
         """
         shared = (*POWER_LAW, "forget_classes")
         setting = {k: v for k, v in self.setting.description.items() if k not in shared}
-        return digest({"setting": setting, "recipe": asdict(self.recipe)})
+        return digest({"setting": setting, "recipe": self.recipe.description})
 
     def find_row(self) -> Method:
         """The row that runs; raises ValueError for the Original, which has none."""
