@@ -33,10 +33,10 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 362 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
-- parts.py, 291 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
+- train.py, 388 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- parts.py, 262 lines: The parts of methods: targets (random, FGSM), weights, masks (SalUn, SFRon), coefficients,
   penalties
-- methods.py, 371 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 434 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -70,6 +70,7 @@ _HOME = {
     "modules": [],
     "config": ["Config"],
     "influence": [],
+    "distil": [],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],

@@ -55,7 +55,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} {value} is not a number from 0 up")
-        for name, choices in {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}.items():
+        for name, choices in {"schedule": [*SCHEDULES], "precision": [*PRECISIONS], "optimizer": [*OPTIMIZERS]}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(choices)}")
         marks = tuple(self.milestones)

@@ -28,7 +28,7 @@ from falw.models import probabilities
 from falw.modules import drop_history, seeded, train_mode, trainable
 from falw.split import Split
 
-ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK = range(5)  # independent streams of random numbers
+ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK, SUBSET = range(6)  # independent streams of random numbers
 
 
 def stream_seed(seed: int, epoch: int, stream: int) -> int:
@@ -79,13 +79,23 @@ class Weight(Protocol):
 
 
 def cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
-    """-log p of the target, per sample: (b, C), (b,) -> (b,)."""
+    """-log p of the target, per sample: (b, C) and labels (b,), or probabilities (b, C) over which it is averaged.
+
+    To descend it towards probabilities is to descend KL(target || p): the two differ by what no gradient sees.
+    """
+    if target.dim() == 2:
+        return -(target * log_p).sum(1)
     return -log_p.gather(1, target[:, None])[:, 0]
 
 
 def negative_cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
     """log p of the target, per sample: its descent is ascent on the cross-entropy."""
     return -cross_entropy(log_p, target)
+
+
+def label_loss(log_p: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The cross-entropy to the true label, whatever the target."""
+    return cross_entropy(log_p, y)
 
 
 def own_label(batch: Batch) -> Tensor:
@@ -105,7 +115,10 @@ ALWAYS_1 = constant(1.0)
 class Objective:
     """Formulation 1 (Eqs. 2 and 3): alpha * weight * forget loss, beta * retain loss, penalty; and what may move.
 
-    Called with logits (b, C) it gives the scalar to descend. `mask` names boolean tensors, True where a parameter may
+    Called with logits (b, C) it gives the scalar to descend. `target` gives labels (b,) or probabilities (b, C), to
+    which `forget_loss` compares what the network says of a forgotten sample; `retain_loss` has the label before it. A
+    target with a method `follow(model, epoch)` is shown the model before each epoch, and ends the run where that is
+    False. No step is taken on D_f alone where alpha is 0. `mask` names boolean tensors, True where a parameter may
     change; it acts on the "update" (weights, momentum and decay: frozen entries keep their bits) or on the "gradient"
     only (decay and momentum still move frozen entries), in "all" steps or in "forget" steps. `clip` bounds the
     gradient's norm in forget steps. `normalise` divides the weights by their mean over the batch's forgotten samples.
@@ -114,6 +127,7 @@ class Objective:
     batches: str = "union"
     target: Callable[[Batch], Tensor] = own_label
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    retain_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = label_loss
     alpha: Callable[[float], float] = ALWAYS_1
     beta: float = 1.0
     weight: Weight | None = None
@@ -125,16 +139,26 @@ class Objective:
     clip: float | None = None
 
     def __call__(self, logits: Tensor, batch: Batch, progress: float = 0.0) -> Tensor:
-        log_p = logits.float().log_softmax(1)
-        loss = cross_entropy(log_p, batch.y)
-        forget = self.alpha(progress) * self.forget_loss(log_p, self.target(batch))
+        log_p, target = logits.float().log_softmax(1), self.target(batch)
+        retain = self.beta * self.retain_loss(log_p, batch.y, target)
+        forget = self.alpha(progress) * self.forget_loss(log_p, target)
         if self.weight is not None:
-            w = self.weight((-loss).exp().detach(), batch.y, loss.detach())
+            loss = cross_entropy(log_p.detach(), batch.y)
+            w = self.weight((-loss).exp(), batch.y, loss)
             if self.normalise:
                 w = w * batch.forget.sum() / (w * batch.forget).sum().clamp(min=1e-12)
             forget = w * forget
         # The only place that averages: forgotten and retained samples together, as in Algorithm 1.
-        return torch.where(batch.forget, forget, self.beta * loss).mean()
+        return torch.where(batch.forget, forget, retain).mean()
+
+    def takes(self, step: Step) -> bool:
+        """Whether a step is taken: what is ascended in the first epochs only leaves no decay behind in the others."""
+        return step.kind != "forget" or self.alpha(step.progress) != 0
+
+    def follow(self, model: nn.Module, epoch: int) -> bool:
+        """Show the target the model before an epoch; False if the run is to end."""
+        follow = getattr(self.target, "follow", None)
+        return follow is None or follow(model, epoch)
 
 
 ALTERNATE_EVERY = 5  # steps of D_r to one of D_f, as in SFRon
@@ -253,7 +277,9 @@ def fit(
         draws, losses, several = draw_augmentation(len(images.y), config, epoch, device), [], None
         steps = steps_to_device(epoch_steps(objective.batches, split, config, epoch), device)
         with seeded(stream_seed(config.seed, epoch, NETWORK), device):  # what the network itself draws
-            for index, kind, progress in steps:
+            if not objective.follow(model, epoch):
+                break
+            for index, kind, progress in filter(objective.takes, steps):
                 if several is not (len(index) > 1):
                     several = len(index) > 1
                     train_mode(model, several)
@@ -292,7 +318,7 @@ def fit(
 
 def check_losses(losses: list[Tensor], epoch: int) -> None:
     """Raise FloatingPointError naming the first step of an epoch whose loss is no finite number."""
-    for step, loss in enumerate(torch.stack(losses).tolist(), start=1):
+    for step, loss in enumerate(torch.stack(losses).tolist() if losses else (), start=1):
         if not math.isfinite(loss):
             when = f"step {step} of {len(losses)} in epoch {epoch + 1}"
             raise FloatingPointError(f"the loss is {loss} at {when}: it has diverged; lower the learning rate")

@@ -93,8 +93,10 @@ ROWS = [*METHODS, "rl-sequential", "salun-leak", "falw-rolling"]
 
 
 # A row of each kind of part that a step may have, and of state that a checkpoint has to bring back: draws of an epoch,
-# an extra class, a penalty, steps that alternate, a mask of either sort, statistics of each schedule.
+# an extra class, a penalty, steps that alternate, a mask of either sort, statistics of each schedule, one weight for
+# all that is measured once an epoch, another optimiser.
 KINDS = ["retrain", "rl", "be", "l1-sparse", "sfron", "salun-leak", "falw", "falw-beta", "falw-epoch", "falw-rolling"]
+KINDS += ["rl+lotus-scalar", "bad-teacher"]
 
 
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.

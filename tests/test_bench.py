@@ -619,6 +619,18 @@ def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
     assert swept.config == own.config and swept.config.lr == lab_cells.tuned()["textures/tiny"]["falw"]["lr"]
 
 
+def test_a_row_that_nobody_tuned_runs_at_the_values_of_its_source(monkeypatch):
+    values = {}
+    monkeypatch.setattr(lab_cells, "tuned", lambda out: {"textures/tiny": {"lotus": values}})
+
+    def config():
+        return cells_of(Setting(), ["lotus"])[-1].config
+
+    assert (config().lr, config().optimizer, config().nesterov) == (1e-4, "adamw", False)
+    values["lr"] = 0.002
+    assert config().lr == 0.002 and cells_of(Setting(), ["lotus"], lr=0.3)[-1].config.lr == 0.3
+
+
 # What a method fixes, and what none reads
 
 ROWS = {**METHODS, **VARIANTS}
@@ -664,7 +676,8 @@ def test_a_change_that_no_method_reads_is_refused(tmp_path):
 
 def test_a_change_goes_where_one_method_reads_it():
     """A builder that reads the coefficient says so: the values that were searched are all read."""
-    assert {n for n, row in ROWS.items() if row.reads("coefficient")} == {"iu", "l1-sparse", "sfron", "sfron+falw"}
+    reading = {"iu", "l1-sparse", "sfron", "sfron+falw", "neggrad+", "scrub", "lotus", "lotus+falw"}
+    assert {n for n, row in ROWS.items() if row.reads("coefficient")} == reading
     assert all(row.reads(key) for row in ROWS.values() if row.search for key in row.search[0])
 
 

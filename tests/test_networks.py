@@ -120,7 +120,7 @@ def originals(few, parts):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", BUILD)
-@pytest.mark.filterwarnings("ignore:Retrain keeps what is frozen")
+@pytest.mark.filterwarnings("ignore:a fresh network keeps what is frozen")
 def test_every_method_and_audit_takes_any_network(name, method, originals, few, parts):
     original = originals[name]
     before = as_it_is(original)
@@ -234,7 +234,7 @@ def test_what_is_constant_by_design_is_drawn_and_what_is_frozen_stays():
 
 
 def test_retrain_says_what_is_frozen(originals, few, parts):
-    with pytest.warns(UserWarning, match=r"^Retrain keeps what is frozen: 1\.conv1\.weight, .* \(60 in all\)$"):
+    with pytest.warns(UserWarning, match=r"^a fresh network keeps what is frozen: 1\.conv1\.weight, .* \(60 in all\)$"):
         unlearn("retrain", originals["resnet"], few, parts, ONE)
 
 

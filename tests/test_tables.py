@@ -252,10 +252,12 @@ def test_a_record_from_before_there_was_another_optimizer_ran_sgd():
 def test_the_table_of_methods_names_the_parts_of_each():
     rows = {name: cells for name, *cells in map(cells_of_a_line, methods_to_markdown().splitlines()[2:])}
     assert list(rows) == list(METHODS)
-    assert rows["falw"] == ["union", "cross entropy", "random labels, once", "falw weight", "–", "saliency mask"]
+    falw = ["union", "cross entropy", "random labels, once", "label loss", "falw weight", "–", "saliency mask"]
+    assert rows["falw"] == falw and rows["lotus"][2:4] == ["smoothed, as D_f is known", "target loss"]
     assert (rows["rl"][2], rows["rl+falw"][2]) == ("random labels, redrawn", "random labels, once")
-    assert rows["ft"] == ["retain", "–", "–", "–", "–", "–"] and rows["iu"][0] == "influence"
-    assert rows["sfron"] == ["alternate", "negative cross entropy", "own labels", "inverse loss", "–", "fisher mask"]
+    assert rows["ft"] == ["retain", "–", "–", "label loss", "–", "–", "–"] and rows["iu"] == ["influence", *"––––––"]
+    sfron = ["alternate", "negative cross entropy", "own labels", "label loss", "inverse loss", "–", "fisher mask"]
+    assert rows["sfron"] == sfron and rows["ga"][3] == "–"
 
 
 def test_markdown_by_hand():

@@ -252,7 +252,8 @@ class Cell:
         if self.method == ORIGINAL:
             return float(self.config.epochs)
         row = self.find_row()
-        share = {"retain": 1 - forgotten, "forget": forgotten}.get(row.batches, 1.0)
+        retained = (1 - forgotten) * row.retain_share
+        share = {"retain": retained, "forget": forgotten}.get(row.batches, forgotten + retained)
         weighted = row.weight is not None and row.batches != "alternate"
         return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
 
@@ -293,7 +294,7 @@ def cells_of(
     for row in find_rows(methods):
         of_reader = () if is_shipped(row) else (row, fingerprint(row))
         if row.name != RETRAIN:
-            values = {**values_for(row, setting, table), **changes}
+            values = {**row.published, **values_for(row, setting, table), **changes}
             config = row.settle(replace(UNLEARN[setting.model], seed=setting.seed, **values))
             cells.append(Cell(setting, row.name, config, recipe, *of_reader))
     return cells
