@@ -144,6 +144,8 @@ class Smoothed:
         uniform = torch.rand(len(images.y), self.task.data.num_classes, generator=g).clamp(min=1e-20)
         self.noise = train.to_device(-(-uniform.log()).log(), images.y.device)
         self.tau = math.exp(self.strength * gap)
+        if gap <= -self.margin and epoch == 0:
+            warnings.warn("LoTUS ends before it begins: D_f is known no better than unseen images", stacklevel=5)
         return gap > -self.margin
 
     def __call__(self, batch: Batch) -> Tensor:

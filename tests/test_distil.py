@@ -147,6 +147,8 @@ def test_lotus_ends_where_the_forget_set_is_known_no_better_than_unseen_images(t
     assert share_right(unlearned, data, split.forget) < share_right(task.original, data, split.val) - 0.01
     assert target.follow(task.original, 0) and not target.follow(unlearned, 1)
     assert target.tau < 1
+    with pytest.warns(UserWarning, match="^LoTUS ends before it begins"):
+        target.follow(unlearned, 0)
 
 
 class Until:

