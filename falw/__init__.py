@@ -33,10 +33,10 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
-- parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
+- train.py, 388 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- parts.py, 262 lines: The parts of methods: targets (random, FGSM), weights, masks (SalUn, SFRon), coefficients,
   penalties
-- methods.py, 370 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 435 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -62,14 +62,16 @@ _HOME = {
     ],
     "images": ["Images", "Dataset", "augment"],
     "data": ["DATASETS", "load_dataset"],
-    "train": ["Config", "Objective", "fit", "train_original", "predict"],
+    "train": ["Objective", "fit", "train_original", "predict"],
     "parts": ["Task"],
     "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "architectures": ["Normalize", "Network"],
     "modules": [],
+    "config": ["Config"],
     "influence": [],
     "indices": [],
+    "distil": [],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],
