@@ -114,19 +114,16 @@ def _page(
     begin: Mapping[str, Any],
 ) -> tuple[str, str]:
     """The explorer as HTML, and its first picture as base64 PNG."""
-    frames, alts, picture = [], [], ""
+    frames, alts, first, picture = [], [], 0, ""
     for values in product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))
         figure = draw(**chosen).figure
         frames.append(_svg(figure, name))
         alts.append(alt(**chosen))
         if chosen == begin:
-            picture = _png(figure)
+            first, picture = len(frames) - 1, _png(figure)
         plt.close(figure)
     begin_at = [list(values).index(begin[key]) for key, values in choices.items()]
-    first = 0
-    for step, values in zip(begin_at, choices.values(), strict=True):
-        first = first * len(values) + step
     lines, packed = _pack(frames)
     texts = [[_value_text(v) for v in values] for values in choices.values()]
     data = json.dumps({"lines": lines, "frames": packed, "alts": alts, "texts": texts}, separators=(",", ":"))
