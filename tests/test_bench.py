@@ -234,15 +234,6 @@ def test_records_come_in_the_order_of_the_cells(folder):
     assert [r["key"] for r in records] == [cell.key for cell in cells]
 
 
-def test_two_processes_give_what_one_gives(finished, tmp_path):
-    records = run(SETTING, "ft,rl", tmp_path, **{**QUICK, "jobs": 2})
-    assert [(r["key"], r["scores"]) for r in records] == [(r["key"], r["scores"]) for r in finished[1]]
-    assert names(tmp_path) == names(finished[0])
-    for r in records:
-        for mine, theirs in zip(read_predictions(r, tmp_path), read_predictions(r, finished[0])):
-            assert torch.equal(mine.p, theirs.p)
-
-
 def test_a_cell_runs_on_one_thread_and_gives_the_threads_back(monkeypatch, tmp_path):
     seen, train = [], runs.train_original
 

@@ -42,7 +42,7 @@ def task(original, data, split, config):
 
 # One contract for all
 
-GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
+GENTLE = {"retrain": {"epochs": 10, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -353,13 +353,17 @@ def tracked(values: Mapping[str, Sequence[float]], per_epoch: int, ylabel: str, 
 def probability_histogram(parts: Mapping[str, Part], ax: Axes | None = None, bins: int = 20) -> Axes:
     """Distribution of the true class's probability under several models, as outlines that can be compared."""
     ax = axes(ax)
-    edges = np.linspace(0, 1, bins + 1)
-    for name, part in parts.items():
-        share = np.full(len(part.y), 100 / max(len(part.y), 1))
-        ax.hist(part.p_true, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    _outlines(ax, {name: part.p_true for name, part in parts.items()}, np.linspace(0, 1, bins + 1))
     ax.set(xlabel="probability of the true class", ylabel="share of images, %", xlim=(0, 1))
     ax.legend(frameon=False)
     return ax
+
+
+def _outlines(ax: Axes, values: Mapping[str, Tensor], edges: np.ndarray) -> None:
+    """Shares of each model's values between the edges, in percent."""
+    for name, each in values.items():
+        share = np.full(len(each), 100 / max(len(each), 1))
+        ax.hist(each, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
 
 
 def score_bars(scores: Mapping[str, Scores], ax: Axes | None = None) -> Axes:
@@ -379,10 +383,7 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
     """Signed deviation from Retrain of every forgotten sample; the band is what the tolerance calls faithful."""
     ax = axes(ax)
     ax.axvspan(-tol, tol, color="#dddddd", zorder=0)
-    for name, d in deviations.items():
-        share = np.full(len(d), 100 / len(d))
-        edges = np.linspace(-1, 1, 41)
-        ax.hist(d, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    _outlines(ax, deviations, np.linspace(-1, 1, 41))
     ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
     ax.legend(frameon=False)
     return ax

@@ -335,8 +335,14 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if math.isnan(mean):
         return "–"
     digits = 1 if column == "seconds" else 3 if column in DISTRIBUTION else 2
-    text = f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+    text = mean_and_sd(mean, sd, digits)
     return text if math.isnan(gap) else f"{text} ({gap:.2f})"
+
+
+def mean_and_sd(mean: float, sd: float, digits: int = 2, sign: str = "") -> str:
+    """A mean over seeds with its standard deviation, left out where it is NaN; "+" puts a sign before every mean."""
+    rounded = round(mean, digits) + 0  # + 0 takes the sign from -0
+    return f"{rounded:{sign}.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "right") -> str:
