@@ -69,6 +69,10 @@ _HOME = {
     "architectures": ["Normalize", "Network"],
     "modules": [],
     "influence": [],
+    "auditors": [
+        *["completeness", "rmia", "lira", "ulira", "told_apart", "klom", "forgetting_epsilon", "forgetting_score"],
+        *["epochs_until", "cka", "probe"],
+    ],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],
