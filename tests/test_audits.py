@@ -115,7 +115,7 @@ def test_audits_are_columns_and_a_table_and_stand_beside_those_of_before(folder)
     assert "RMIA AUC" in shown and "LiRA AUC" in shown and "IAM" not in shown and "CKA" not in shown
 
 
-@pytest.mark.fault("an audit without three Retrains, without validation images", "refused in one line")
+@pytest.mark.fault("an audit without three Retrains, predictions or validation images", "refused in one line")
 def test_what_stored_predictions_cannot_say(tmp_path, monkeypatch):
     put(tmp_path, 9, "original")
     for k in range(2):
@@ -127,6 +127,9 @@ def test_what_stored_predictions_cannot_say(tmp_path, monkeypatch):
         put(tmp_path, k, "retrain", k * FLOOR_SEED)
     with pytest.raises(ValueError, match="no validation images: RMIA compares with a population that no model saw"):
         audit_stored(stored_records(tmp_path), tmp_path, ["rmia"])
+    next(tmp_path.glob("*.npz")).unlink()
+    with pytest.raises(FileNotFoundError, match="no predictions beside '.*json', and a record alone cannot be audited"):
+        audit_stored(stored_records(tmp_path), tmp_path, ["lira"])
 
 
 # What trains

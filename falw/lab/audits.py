@@ -157,8 +157,13 @@ def audit_stored(records: Iterable[Record], out: Path, names: Sequence[str]) -> 
 
 
 def model_of(record: Record, out: Path) -> Model:
-    """What a cell's model says of each part, from the predictions beside its record."""
-    return {name: seen_of(part) for name, part in read_predictions(record, out)._asdict().items()}
+    """What a cell's model says of each part, from the predictions beside its record; FileNotFoundError without them."""
+    try:
+        parts = read_predictions(record, out)._asdict()
+    except FileNotFoundError:
+        what = f"no predictions beside '{record['key']}.json', and a record alone cannot be audited"
+        raise FileNotFoundError(f"{what}: remove it, and run it again") from None
+    return {name: seen_of(part) for name, part in parts.items()}
 
 
 def classes_of(record: Record) -> dict[str, ndarray]:
