@@ -19,7 +19,7 @@ from pathlib import Path
 from falw.lab.cells import Setting
 from falw.lab.curves import curve
 
-TRAINING_EPOCHS, EPOCHS, RETRAINS, TWO_GAMMAS = 80, 10, 4, (0.5, 2.0)
+TRAINING_EPOCHS, UNLEARNING_EPOCHS, RETRAINS, TWO_GAMMAS = 80, 10, 4, (0.5, 2.0)
 FIRST_RATES = {
     **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
@@ -34,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.add_argument("--seeds", default="0,1,2,3")
     given.add_argument("--gammas", default=",".join(map(str, TWO_GAMMAS)))
     given.add_argument("--methods", default=",".join(FIRST_RATES))
-    given.add_argument("--epochs", type=int, default=EPOCHS, help="of unlearning (default: %(default)s)")
+    given.add_argument("--epochs", type=int, default=UNLEARNING_EPOCHS, help="of unlearning (default: %(default)s)")
     args = given.parse_args(argv)
-    first = {name: [rate * EPOCHS / args.epochs for rate in FIRST_RATES[name]] for name in args.methods.split(",")}
+    first = {
+        name: [rate * UNLEARNING_EPOCHS / args.epochs for rate in FIRST_RATES[name]] for name in args.methods.split(",")
+    }
     for seed in map(int, args.seeds.split(",")):
         for gamma in map(float, args.gammas.split(",")):
             options = {"size": 16, "per_class": 500, "gamma": gamma, "seed": seed, "data_seed": seed}

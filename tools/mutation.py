@@ -55,8 +55,8 @@ REASONS = {
         "weights.beta_fit: (stats.std >= edge)",
         "weights._beta_newton_step: (determinant > 0) → (determinant >= 0)",
         "split._spill: carry < 1e-6: → carry <= 1e-6:",
-        "split._water_fill: law > caps) → law >= caps)",
-        "split._water_fill: law[~full].sum() < 1e-100 → law[~full].sum() <= 1e-100",
+        "split._water_fill: share > caps) → share >= caps)",
+        "split._water_fill: share[~full].sum() < 1e-100 → share[~full].sum() <= 1e-100",
     ],
     "Where the determinant is positive both diagonal entries have one sign, and no point is known where it is plus.": [
         "weights._beta_newton_step: = (diagonal[0] < → = (diagonal[1] <",
@@ -66,9 +66,6 @@ REASONS = {
     "A class of one image has no fit, whatever its share.": ["weights.beta_fit: / member.sum(0).clamp(min=1)"],
     "A guard: no probabilities are known whose fit is infinite.": ["weights.beta_fit: & torch.isfinite(fitted).all(0)"],
     "The first update makes an estimate whatever the epoch was before.": ["weights.FaLW.__init__: 0, -1 →"],
-    "Numbers of images are whole, and exact in the type in which they come.": [
-        "split.power_law_counts: torch.as_tensor(caps, dtype=torch.float64)"
-    ],
     "A law is the same when it is counted from another class, and unequal fractions are, times any large number.": [
         "split._water_fill: < 1e-100 and → < 1.0 and",
         "split._round_to_total: * 1e9).round()",

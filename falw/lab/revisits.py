@@ -23,6 +23,7 @@ from torch import nn
 
 from falw.auditors import cka, epochs_until, probe
 from falw.checks import admit
+from falw.config import Config
 from falw.files import lock, write_atomic
 from falw.images import Dataset
 from falw.lab.audits import as_json, classes_of, keep
@@ -37,7 +38,7 @@ from falw.methods import unlearn
 from falw.metrics import Part, neighbour_share
 from falw.models import features, probabilities
 from falw.split import Split
-from falw.train import Config, Objective, fit
+from falw.train import Objective, fit
 
 EPOCHS = 5  # of relearning
 REFERENCE_RETRAINS = 3  # that are made again
@@ -95,7 +96,7 @@ def _relearn(again: Revisit, out: Path, path: Path, device: torch.device, root: 
         if cell.method != ORIGINAL:
             model = unlearn(cell.find_row(), model, data, split, cell.config)
         data = admit(model, data, split)
-        held = {name: _held(model, data, getattr(split, name)) for name in ("forget", "retain")}
+        held = {name: _features_of(model, data, getattr(split, name)) for name in ("forget", "retain")}
         right = [_right(model, data, split)]
         objective = Objective(batches="retain")
         fit(model, data, split, objective, again.relearning, lambda epoch, m: right.append(_right(m, data, split)))
@@ -104,7 +105,7 @@ def _relearn(again: Revisit, out: Path, path: Path, device: torch.device, root: 
     write_atomic(path, lambda f: f.write(json.dumps({"key": again.key, "of": cell.key}).encode()))
 
 
-def _held(model: nn.Module, data: Dataset, index: torch.Tensor) -> ndarray:
+def _features_of(model: nn.Module, data: Dataset, index: torch.Tensor) -> ndarray:
     return features(model, data.train.x, index.to(data.train.x.device)).cpu().numpy()
 
 
