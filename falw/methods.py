@@ -228,7 +228,7 @@ scrub = Method(
     retain_loss=distil.label_and_target_loss,
     alpha=distil.first_epochs(),
     published={"lr": 5e-4},
-    search=_doubling(0.001),
+    search=_cross((0.01, 0.02, 0.04), (0.25, 0.5, 1.0)),
     colour="#332288",
 )
 
