@@ -26,17 +26,17 @@ The core is an evening's reading, in this order (`make contents` writes the list
   tail
 - models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
   probabilities, features
-- weights.py, 258 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
+- weights.py, 261 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
   fit (Eq. 13)
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 460 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
-- parts.py, 290 lines: The parts of methods: targets (random, FGSM), heads, weights, masks (SalUn, SFRon), coefficients,
-  penalties
-- methods.py, 370 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- train.py, 474 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
+- parts.py, 270 lines: The parts of methods: targets, heads, weights, masks (SalUn, SFRon), coefficients, penalties,
+  class shares
+- methods.py, 412 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -69,6 +69,8 @@ _HOME = {
     "architectures": ["Normalize", "Network"],
     "modules": [],
     "influence": [],
+    "dampening": [],
+    "adversarial": [],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],

@@ -367,7 +367,8 @@ def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
     for name, row in methods.items():
         plain = row.batches == "retain" or row.function is not None  # nothing is trained towards the forget set
         parts = [_part(getattr(row, c)) if not (plain and c in ("forget_loss", "targets")) else "–" for c in columns]
-        rows.append([name, _part(row.function) if row.function is not None else row.batches, *parts])
+        images = ", ".join([row.batches, *(_part(p) for p in (row.enlarge, row.sampling) if p is not None)])
+        rows.append([name, images if row.function is None else _part(row.function), *parts])
     return markdown(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
 
 
