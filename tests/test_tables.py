@@ -15,7 +15,7 @@ from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
 from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
-from falw.methods import METHODS
+from falw.methods import METHODS, VARIANTS
 from falw.split import power_law_counts
 from falw.train import Config
 
@@ -247,6 +247,8 @@ def test_the_table_of_methods_names_the_parts_of_each():
     assert rows["falw"] == ["union", "cross entropy", "random labels, once", "falw weight", "–", "saliency mask"]
     assert (rows["rl"][2], rows["rl+falw"][2]) == ("random labels, redrawn", "random labels, once")
     assert rows["ft"] == ["retain", "–", "–", "–", "–", "–"] and rows["iu"][0] == "influence"
+    assert rows["ssd"][0] == "dampening" and rows["amun"][0] == "union, nearest examples"
+    assert "| retain, class shares " in methods_to_markdown({"x": VARIANTS["ft-reweighted"]})
     assert rows["sfron"] == ["alternate", "negative cross entropy", "own labels", "inverse loss", "–", "fisher mask"]
 
 
