@@ -40,13 +40,15 @@ def nearest_label(bound: float = 0.1) -> Callable[[Task], Target]:
     return build
 
 
-def nearest_examples(bound: float = 0.04, steps: int = 50) -> Callable[[Task], Task]:
+def nearest_examples(bound: float = 0.04, steps: int = 20) -> Callable[[Task], Task]:
     """The task with D_A beside its training images, retained: adversarial examples of D_f, under the labels seen there.
 
     D_A has for each forgotten image the nearest that the Original puts in another class: `steps` steps uphill, each a
     tenth of `bound` long and all within `bound` of the image (L2, pixels in 0..1), again with twice the bound until the
     class changes. An image that the Original has wrong already is its own example. Source: Ebrahimpour-Boroojeny et al.
-    2025 (AMUN), with the numbers of the public code. Raises ValueError for a network that takes uint8 images only.
+    2025 (AMUN). Raises ValueError for a network that takes uint8 images only.
+
+    Departure: 20 steps, where theirs are 50: on `textures` examples are 0.7 % further away, found in half the time.
 
     Departure: images are bytes, so examples are sought among images of bytes: they are wrong as the loop loads them.
     Where none is found within the diagonal of the cube of all images, where theirs searches for ever, there is none.
@@ -127,16 +129,16 @@ def _uphill(logits: Tensor, y: Tensor, seen: Tensor) -> Tensor:
     own = F.one_hot(y, logits.shape[1]).bool()
     odds = logits.masked_fill(own, -torch.inf).logsumexp(1) - logits[own]
     (gradient,) = torch.autograd.grad(odds.sum(), seen)
-    return gradient / _each(gradient.flatten(1).norm(dim=1).clamp(min=1e-10))
+    return gradient / _per_image(gradient.flatten(1).norm(dim=1).clamp(min=1e-10))
 
 
 def _ahead(start: Tensor, moved: Tensor, uphill: Tensor, bound: float) -> Tensor:
     """A tenth of `bound` further, and back to within `bound` of the start and to pixels in 0..1."""
     away = moved + bound / 10 * uphill - start
     length = away.flatten(1).norm(dim=1).clamp(min=bound)
-    return (start + away * _each(bound / length)).clamp(0, 1)
+    return (start + away * _per_image(bound / length)).clamp(0, 1)
 
 
-def _each(values: Tensor) -> Tensor:
+def _per_image(values: Tensor) -> Tensor:
     """One value an image (b,), as it is multiplied with images: (b, 1, 1, 1)."""
     return values[:, None, None, None]

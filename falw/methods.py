@@ -191,7 +191,7 @@ ssd = Method(
     "ssd",
     "dampen the weights that matter to the forget set most, once",
     function=dampening(),
-    search=tuple({"coefficient": 10 ** (k / 4)} for k in range(9)),
+    search=tuple({"coefficient": 10 ** (k / 8)} for k in range(9)),  # at 1 all shrinks that can
     colour="#882255",
 )
 

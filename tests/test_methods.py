@@ -348,6 +348,7 @@ def test_the_port_of_falw_steps_as_the_port_does(original, data, split, config, 
     b = batch("union")
     loss = port_of_falw_loss(b, METHODS["rl"].targets(task)(b), data, split)
     check_step("falw-port", original, data, split, config, loss, task)
+    assert VARIANTS["falw-port"].weight(task).spread["floor"] == 1e-8  # no class of these is so sure
 
 
 BASE_TO_FALW = {"rl": "rl+falw", "salun": "falw", "ga": "ga+falw", "sfron": "sfron+falw"}
@@ -615,7 +616,7 @@ def test_adversarial_examples_are_the_nearest_images_of_another_class(task):
     model, same = copy.deepcopy(task.original).double(), []
     for k in range(0, len(forget), 6):
         image, label, bound = nearest_by_hand(model, task.data.train.x[forget[k]], task.data.train.y[forget[k]])
-        same.append(label == y[k] and (image.int() - x[k].int()).abs().max() <= 1)
+        same.append(label == y[k] and (image.int() - x[k].int()).abs().double().mean() < 0.03)
         assert ((x[k].double() - task.data.train.x[forget[k]]) / 255).norm() <= bound + 0.5 / 255 * x[k].numel() ** 0.5
     assert sum(same) >= 0.8 * len(same)  # a rounded pixel may go either way
 

@@ -24,7 +24,7 @@ import torch
 import falw
 from falw.methods import ABOUT, SHIPPED, Method
 
-LATER = ("sampling", "enlarge")  # fields from after the first rows of readers were stored: None says nothing
+CAME_LATER = ("sampling", "enlarge")  # fields from after the first rows of readers were stored: None says nothing
 
 
 def is_shipped(row: Method) -> bool:
@@ -44,7 +44,7 @@ def fingerprint(row: Method) -> str:
     """
     parts = {}
     for field in fields(row):
-        if field.name not in ABOUT and not (field.name in LATER and getattr(row, field.name) is None):
+        if field.name not in ABOUT and not (field.name in CAME_LATER and getattr(row, field.name) is None):
             try:
                 parts[field.name] = _described(getattr(row, field.name), ())
             except TypeError as error:
