@@ -192,7 +192,7 @@ ssd = Method(
     "dampen the weights that matter to the forget set most, once",
     function=dampening(),
     search=tuple({"coefficient": 10 ** (k / 8)} for k in range(9)),  # at 1 all shrinks that can
-    colour="#882255",
+    colour="#661100",
 )
 
 amun = Method(
@@ -200,7 +200,7 @@ amun = Method(
     "train on, with the nearest adversarial examples of the forget set under the labels seen there",
     enlarge=nearest_examples(),
     search=_doubling(0.005),
-    colour="#999933",
+    colour="#DDCC77",
 )
 
 BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
