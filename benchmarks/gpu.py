@@ -14,8 +14,8 @@ from loop import REPEATS, bare_steps, memory, noise, our_loop, schedules, usual_
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from falw.config import Config, precision_of
 from falw.models import create
-from falw.train import Config, precision_of
 
 NETWORKS_AND_SIZES = [("resnet18", 32), ("vgg16", 32), ("resnet18", 64), ("vgg16", 64)]
 IMAGES, CLASSES = 50_000, 100

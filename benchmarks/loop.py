@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from falw.config import Config, precision_of
 from falw.data import load_dataset
 from falw.images import Dataset, Images
 from falw.methods import METHODS, Method, unlearn
 from falw.models import create
 from falw.parts import Task, falw_weight
 from falw.split import Split, long_tailed_split
-from falw.train import Config, Objective, draw_augmentation, epoch_steps, fit, load_batch, precision_of, steps_to_device
+from falw.train import Objective, draw_augmentation, epoch_steps, fit, load_batch, steps_to_device
 from falw.weights import class_stats, forgetting_weight, z_score
 
 REPEATS = 3

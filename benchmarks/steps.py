@@ -14,10 +14,11 @@ from loop import noise, our_loop
 from torch import nn
 from torch.autograd import DeviceType
 
+from falw.config import Config, precision_of
 from falw.images import Dataset
 from falw.models import create
 from falw.split import Split
-from falw.train import Config, Objective, draw_augmentation, epoch_steps, load_batch, precision_of, steps_to_device
+from falw.train import Objective, draw_augmentation, epoch_steps, load_batch, steps_to_device
 
 
 @dataclass(frozen=True)

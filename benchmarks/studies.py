@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from falw.config import Config
 from falw.lab.cells import FLOOR_SEED, ORIGINAL, RECIPES, RETRAIN, Cell, Setting
 from falw.lab.curves import knob
 from falw.lab.grids import GAMMAS, ON_DISK
 from falw.methods import METHODS, find_method
-from falw.train import Config
 
 ONE_CYCLE = Config(lr=0.1, nesterov=True, schedule="one-cycle")
 CONSTANT = Config()  # the paper's: 10 epochs at one rate

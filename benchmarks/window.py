@@ -41,6 +41,7 @@ from studies import COARSE, OTHERS, STUDIES, Study, archive, cell_of, describe_c
 from torch import nn
 
 from falw.audit import entropy
+from falw.config import Config
 from falw.data import load_dataset
 from falw.files import load_tensors, save_tensors, write_atomic
 from falw.images import Dataset
@@ -53,7 +54,7 @@ from falw.methods import METHODS, VARIANTS, unlearn
 from falw.metrics import Part, Predictions
 from falw.models import create
 from falw.split import Split, groups, long_tailed_split
-from falw.train import Config, predict, train_original
+from falw.train import predict, train_original
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = Path("runs", "window")  # ignored by git; what leaves the machine is packed

@@ -33,10 +33,10 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 474 lines: The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`
-- parts.py, 270 lines: The parts of methods: targets, heads, weights, masks (SalUn, SFRon), coefficients, penalties,
-  class shares
-- methods.py, 412 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
+  shares
+- methods.py, 476 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -62,15 +62,17 @@ _HOME = {
     ],
     "images": ["Images", "Dataset", "augment"],
     "data": ["DATASETS", "load_dataset"],
-    "train": ["Config", "Objective", "fit", "train_original", "predict"],
+    "train": ["Objective", "fit", "train_original", "predict"],
     "parts": ["Task"],
     "methods": ["METHODS", "VARIANTS", "Method", "find_method", "unlearn"],
     "audit": ["FEATURES", "entropy", "modified_entropy", "svc_mia"],
     "architectures": ["Normalize", "Network"],
     "modules": [],
+    "config": ["Config"],
     "influence": [],
     "dampening": [],
     "adversarial": [],
+    "distil": [],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],

@@ -179,9 +179,9 @@ def _rates(text: str) -> list[float]:
 
 def _where(args: argparse.Namespace, datasets: Iterable[str]) -> dict:
     """Where and how to run cells of these data sets."""
+    from falw.config import whole_number
     from falw.data import find_source
     from falw.lab.ray import find_engine
-    from falw.train import whole_number
 
     if args.jobs is not None:
         whole_number("jobs", args.jobs, 1)

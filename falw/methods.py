@@ -8,7 +8,6 @@ of a row and gives what the loop in `train` descends.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -18,21 +17,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from falw import parts
+from falw import distil, parts
 from falw.adversarial import nearest_examples, nearest_label
-from falw.checks import admit, check_network
+from falw.checks import admit
+from falw.config import Config
 from falw.dampening import dampening
 from falw.files import Checkpoint
 from falw.images import Dataset
 from falw.influence import influence
-from falw.models import head_of, reset
-from falw.modules import duplicate, seeded, trainable
+from falw.models import head_of
+from falw.modules import duplicate, narrow_head, seeded, widen_head
 from falw.parts import Target, Task
 from falw.split import Split
-from falw.train import Config, Objective, Weight, cross_entropy, fit, negative_cross_entropy
+from falw.train import SUBSET, Objective, Weight, cross_entropy, fit, generator, label_loss, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
-ABOUT = ("name", "summary", "search", "tuned_as", "colour")  # what a row says of itself, and what changes no model
+ABOUT = (
+    "name",
+    "summary",
+    "published",
+    "search",
+    "tuned_as",
+    "colour",
+)  # what a row says of itself, and what changes no model
 Trials = tuple[dict[str, float], ...]  # values of `Config`, of each trial of a search
 
 
@@ -41,11 +48,12 @@ class Method:
     """One row: Formulation 1 as data (see `train.Objective`), and where the method starts from.
 
     `fresh` starts from new weights and not from the Original. `widen` gives the network an extra output while it
-    trains; `keep_extra` leaves it there. `enlarge` adds images to those that are trained on. `config` holds what
-    the method itself fixes in a `Config` (see `settle`). `function` replaces the loop by a plain function of the
-    task. `search` is where a search for its values begins (`lab.search`), none for a row that names in `tuned_as`
-    the row at whose tuned values it runs. `colour` is that of its lines and bars; a variant that keeps its base's
-    takes the next of the cycle.
+    trains; `keep_extra` leaves it there. `enlarge` adds images to those that are trained on, `retain_share` is the
+    share of D_r that is trained on, drawn once. `config` holds what the method itself fixes in a `Config` (see
+    `settle`). `function` replaces the loop by a plain function of the task. `search` is where a search for its values
+    begins (`lab.search`), none for a row that names in `tuned_as` the row at whose tuned values it runs; `published`
+    are values of its source, for a cell that nobody has tuned. `colour` is that of its lines and bars; a variant that
+    keeps its base's takes the next of the cycle.
     """
 
     name: str
@@ -55,6 +63,8 @@ class Method:
     enlarge: Callable[[Task], Task] | None = None
     targets: Callable[[Task], Target] = parts.own_labels
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    retain_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = label_loss
+    retain_share: float = 1.0
     alpha: Callable[[Task], Callable[[float], float]] = parts.one
     beta: float = 1.0
     weight: Callable[[Task], Weight] | None = None
@@ -69,6 +79,7 @@ class Method:
     keep_extra: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     function: Callable[[Task], nn.Module] | None = None
+    published: dict[str, Any] = field(default_factory=dict)
     search: Trials = ()
     tuned_as: str = ""
     colour: str = ""
@@ -80,7 +91,8 @@ class Method:
     def reads(self, name: str) -> bool:
         """Whether another value of that field of `Config` can change what the method does."""
         if name == "coefficient":
-            return any(hasattr(part, "coefficient") for part in (self.alpha, self.penalty, self.function))
+            builders = (self.targets, self.alpha, self.penalty, self.function)
+            return any(hasattr(part, "coefficient") for part in builders)
         return name not in self.config and (self.function is None or name in OF_GRADIENTS)
 
     def differences(self, other: Method) -> list[str]:
@@ -92,10 +104,20 @@ class Method:
         """The objective of this row for one task: every builder called once."""
         builders = {name: getattr(self, name) for name in ("sampling", "weight", "penalty", "mask")}
         built: dict[str, Any] = {name: build and build(task) for name, build in builders.items()}
-        same = ("batches", "forget_loss", "beta", "normalise", "mask_on", "mask_steps", "clip")
+        same = ("batches", "forget_loss", "retain_loss", "beta", "normalise", "mask_on", "mask_steps", "clip")
         return Objective(
             target=self.targets(task), alpha=self.alpha(task), **built, **{name: getattr(self, name) for name in same}
         )
+
+    def drawn(self, task: Task) -> Split:
+        """The split that is trained on: what is not drawn of D_r goes to what is held out."""
+        retain, seed = task.split.retain, task.config.seed
+        order = torch.randperm(len(retain), generator=generator(seed, 0, SUBSET)).to(retain.device)
+        kept, left = order.tensor_split([int(self.retain_share * len(retain))])
+        if len(left) == 0:
+            return task.split
+        held_out = torch.cat([task.split.val, retain[left]]).sort().values
+        return replace(task.split, retain=retain[kept].sort().values, val=held_out)
 
 
 # Nine trials a method. Rates go up by factors of 2, by factors of 10**0.5 where the useful range is not known.
@@ -187,6 +209,67 @@ salun = replace(
     colour="#0072B2",
 )
 
+BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
+
+# Later methods, for readers who look for theirs. What they learn from is in `distil`.
+
+neggrad_plus = Method(
+    "neggrad+",
+    "ascent on the forget set, descent on the retained data, in one sum",
+    forget_loss=negative_cross_entropy,
+    alpha=distil.balanced(),
+    published={"lr": 0.01},
+    search=_cross((0.02, 0.04, 0.08), (0.9, 0.95, 0.98)),
+    colour="#882255",
+)
+
+scrub = Method(
+    "scrub",
+    "away from the Original on the forget set in the first epochs, towards it and the labels on the retained data",
+    batches="sequential",
+    targets=distil.taught(2.0),
+    forget_loss=distil.negative_softened_loss,
+    retain_loss=distil.label_and_target_loss,
+    alpha=distil.first_epochs(),
+    published={"lr": 5e-4},
+    search=_doubling(5e-4),
+    colour="#332288",
+)
+
+bad_teacher = Method(
+    "bad-teacher",
+    "what a fresh network says of the forget set, what the Original does of the retained data",
+    targets=distil.taught_badly,
+    retain_loss=distil.target_loss,
+    retain_share=0.3,
+    config={"optimizer": "adam", "nesterov": False},
+    published={"lr": 1e-4, "weight_decay": 0.0},
+    search=_decades,
+    colour="#999933",
+)
+
+delete = Method(
+    "delete",
+    "what the Original says of the forget set without the true class",
+    batches="forget",
+    targets=distil.taught_without_the_label,
+    published={"lr": 1e-4},
+    search=_decades,
+    colour="#CC6677",
+)
+
+lotus = Method(
+    "lotus",
+    "what the Original says, smoothed until the forget set is known no better than unseen images",
+    targets=distil.smoothed(),
+    retain_loss=distil.target_loss,
+    retain_share=0.3,
+    config={"optimizer": "adamw", "nesterov": False},
+    published={"lr": 1e-4},
+    search=_cross((1e-4, 3e-4, 1e-3), (1, 2, 8)),
+    colour="#AA4499",
+)
+
 ssd = Method(
     "ssd",
     "dampen the weights that matter to the forget set most, once",
@@ -203,7 +286,7 @@ amun = Method(
     colour="#DDCC77",
 )
 
-BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
+RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun)
 
 once, redrawn = parts.random_labels(), rl.targets
 
@@ -242,7 +325,7 @@ falw_beta = replace(
 )
 
 METHODS: dict[str, Method] = {
-    row.name: row for row in (retrain, *BASELINES, ssd, amun, falw, rl_falw, ga_falw, sfron_falw, falw_beta)
+    row.name: row for row in (retrain, *BASELINES, *RIVALS, falw, rl_falw, ga_falw, sfron_falw, falw_beta)
 }
 
 ALIASES = {"salun+falw": "falw"}
@@ -293,6 +376,10 @@ _variants = (
         targets=redrawn,
         search=salun.search,
     ),
+    # What weights of single samples add: one number for all in their place, and their share without the number.
+    replace(rl_falw, name="rl+lotus-scalar", summary="RL, weighted by LoTUS' temperature", weight=distil.one_weight),
+    replace(rl_falw, name="rl+falw-mean1", summary="RL with FaLW weights divided by their mean", normalise=True),
+    replace(lotus, name="lotus+falw", summary="LoTUS with FaLW weights", weight=parts.falw_weight()),
     replace(
         rl,
         name="rl-sequential",
@@ -362,7 +449,7 @@ def unlearn(
     """Unlearn split.forget from `original` and return a new model in eval mode; `original` is left as it was.
 
     Retrain starts from a copy whose weights are drawn anew, frozen ones aside (`models.reset`), or from what `fresh`
-    builds, which draws from PyTorch's global generator; no other method reads `fresh`.
+    builds, which draws from PyTorch's global generator; of the others only Bad Teacher needs such a network.
 
     What the method itself fixes, such as SFRon its schedule, it fixes whatever `config` says (`Method.settle`); the
     configuration of a `lab.cells.Cell` is settled already, so that its record says what ran. Raises ValueError for an
@@ -371,42 +458,19 @@ def unlearn(
     row = find_method(method) if isinstance(method, str) else method
     config = row.settle(config)
     data = admit(original, data, split)
-    task, x = Task(original, data, split, config), data.train.x
+    task, x = Task(original, data, split, config, fresh), data.train.x
     with seeded(config.seed, x.device):  # for a network that draws in eval mode, too
         if row.function is not None:
             return row.function(task).eval()
         task = row.enlarge(task) if row.enlarge is not None else task
         objective = row.objective(task)
-    model = (start_afresh(task, fresh) if row.fresh else duplicate(original)).to(x.device)
+    model = (distil.start_afresh(task) if row.fresh else duplicate(original)).to(x.device)
     head = head_of(model, x[:8]) if row.widen else None
     if head is not None:
-        parts.widen_head(head, config.seed)
-    fit(model, task.data, task.split, objective, config, on_epoch, checkpoint)
+        widen_head(head, config.seed)
+    fit(model, task.data, row.drawn(task), objective, config, on_epoch, checkpoint)
     if head is not None and not row.keep_extra:
-        parts.narrow_head(head)
+        narrow_head(head)
     elif head is not None:
         model.extra_outputs = 1  # type: ignore[assignment] # which `checks.check_network` then expects
     return model.eval()
-
-
-def start_afresh(task: Task, build: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """The network of Retrain before it trains: a copy of the Original drawn anew, or what `build` makes.
-
-    Warns of what is frozen, and so the Original's. Raises ValueError for weights that stay the Original's otherwise.
-    """
-    x, seed = task.data.train.x, task.config.seed
-    if build is None:
-        model = reset(duplicate(task.original).to(x.device), seed, x[:8])
-    else:
-        with seeded(seed, x.device):
-            model = duplicate(build())
-        check_network(model, task.data)
-        before = dict(task.original.named_parameters())
-        for name, p in trainable(model).items():
-            old = before.get(name, p[:0]).to(p)
-            if p.shape == old.shape and torch.equal(p, old) and p.min() < p.max():  # 0s and 1s are how layers start
-                raise ValueError(f"fresh gives '{name}' as the Original has it: let it build new layers")
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    if frozen:
-        warnings.warn(f"Retrain keeps what is frozen: {', '.join(frozen[:3])} ({len(frozen)} in all)", stacklevel=3)
-    return model

@@ -1,4 +1,4 @@
-"""Any network of PyTorch: seeds, modes, copies, and which of its parameters may move."""
+"""Any network of PyTorch: seeds, modes, copies, which of its parameters may move, and an output more at its end."""
 
 from __future__ import annotations
 
@@ -67,3 +67,30 @@ def drop_history(model: nn.Module) -> nn.Module:
 def duplicate(model: nn.Module) -> nn.Module:
     """A deep copy, whatever the last pass was."""
     return copy.deepcopy(drop_history(model))
+
+
+def widen_head(head: nn.Linear, seed: int) -> None:
+    """Give the last layer one more output; the old rows keep their weights, the new one is drawn from `seed`.
+
+    Raises ValueError for a layer whose weight is computed from others.
+    """
+    if "weight" not in dict(head.named_parameters(recurse=False)):
+        raise ValueError("the last layer is pruned or parametrised, and `be` adds an output to it: make it plain first")
+    with seeded(seed):
+        new = nn.Linear(head.in_features, head.out_features + 1).to(head.weight)
+    _set_rows(head, {name: torch.cat([p, getattr(new, name)[-1:]]) for name, p in head.named_parameters()})
+
+
+def narrow_head(head: nn.Linear) -> None:
+    """Take the last output of the last layer away again.
+
+    Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
+    as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
+    """
+    _set_rows(head, {name: p[:-1].clone() for name, p in head.named_parameters()})
+
+
+def _set_rows(head: nn.Linear, rows: dict[str, Tensor]) -> None:
+    for name, p in rows.items():
+        setattr(head, name, nn.Parameter(p.detach(), getattr(head, name).requires_grad))
+    head.out_features = len(head.weight)

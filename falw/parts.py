@@ -1,4 +1,4 @@
-"""The parts of methods: targets, heads, weights, masks (SalUn, SFRon), coefficients, penalties, class shares.
+"""The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class shares.
 
 A part is a builder: a function of a `Task` (the Original, the data, the split, the configuration), since masks, labels
 and weights depend on it. `methods` puts parts together, one row a method.
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from falw import train
+from falw.config import Config
 from falw.images import Dataset
-from falw.models import reset
 from falw.modules import duplicate, trainable
 from falw.split import Split
-from falw.train import Batch, Config, Weight, constant
+from falw.train import Batch, Weight, constant
 from falw.weights import FaLW
 
 
@@ -30,6 +30,7 @@ class Task(NamedTuple):
     data: Dataset
     split: Split
     config: Config
+    fresh: Callable[[], nn.Module] | None = None  # builds a network anew, where layers cannot be reset
 
 
 Target = Callable[[Batch], Tensor]
@@ -92,35 +93,6 @@ def class_shares(task: Task) -> Tensor:
     y = task.data.train.y.cpu()
     retained = torch.bincount(y[task.split.retain], minlength=task.data.num_classes).double()
     return ((retained + task.split.forget_counts) / retained.clamp(min=1))[y]
-
-
-# Changes of the network before and after.
-
-
-def widen_head(head: nn.Linear, seed: int) -> None:
-    """Give the last layer one more output; the old rows keep their weights, the new one is drawn from `seed`.
-
-    Raises ValueError for a layer whose weight is computed from others.
-    """
-    if "weight" not in dict(head.named_parameters(recurse=False)):
-        raise ValueError("the last layer is pruned or parametrised, and `be` adds an output to it: make it plain first")
-    new = reset(nn.Linear(head.in_features, head.out_features + 1), seed).to(head.weight)
-    _set_rows(head, {name: torch.cat([p, getattr(new, name)[-1:]]) for name, p in head.named_parameters()})
-
-
-def narrow_head(head: nn.Linear) -> None:
-    """Take the last output of the last layer away again.
-
-    Departure: SalUn's public code of boundary expanding keeps the extra output, and an image that is put there counts
-    as wrong; the method's own takes it away, and so do we. `Method.keep_extra` keeps it.
-    """
-    _set_rows(head, {name: p[:-1].clone() for name, p in head.named_parameters()})
-
-
-def _set_rows(head: nn.Linear, rows: dict[str, Tensor]) -> None:
-    for name, p in rows.items():
-        setattr(head, name, nn.Parameter(p.detach(), getattr(head, name).requires_grad))
-    head.out_features = len(head.weight)
 
 
 # Weights of forgotten samples.

@@ -1,4 +1,4 @@
-"""The one loop, `fit`: `Config`, learning-rate schedules, `Objective`, batches; and `predict`.
+"""The one loop, `fit`: `Objective`, batches, steps; and `predict`.
 
 Training, retraining and every iterative unlearning method are this loop over another objective.
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from falw.checks import admit, logits_of
+from falw.config import OPTIMIZERS, SCHEDULES, Config, precision_of
 from falw.files import Checkpoint
 from falw.images import Dataset, Images, augment
 from falw.metrics import Part, Predictions
@@ -27,7 +28,7 @@ from falw.models import probabilities
 from falw.modules import drop_history, seeded, train_mode, trainable
 from falw.split import Split
 
-ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK, SAMPLING = range(6)  # independent streams of random numbers
+ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK, SUBSET, SAMPLING = range(7)  # independent streams of random numbers
 
 
 def stream_seed(seed: int, epoch: int, stream: int) -> int:
@@ -38,99 +39,6 @@ def stream_seed(seed: int, epoch: int, stream: int) -> int:
 def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     """A CPU generator for one purpose in one epoch."""
     return torch.Generator().manual_seed(stream_seed(seed, epoch, stream))
-
-
-@dataclass(frozen=True)
-class Config:
-    """How long, how fast and from which seed to train. The defaults are the paper's for unlearning (Appendix C.1).
-
-    lr is multiplied by `schedule`: "step" divides it by 10 at each of `milestones` (epochs), "cosine" takes it to 0,
-    "one-cycle" climbs for the first fifth and then falls to 0 along a cosine. crop is the padding in pixels of the
-    random crop (0 for none). precision: "auto", "float32", "bfloat16" or "float16". coefficient: a method's own number
-    (l1-sparse's lambda, SFRon's alpha, IU's step); None is the one in its row. Raises ValueError for what nothing can
-    have and what would change nothing: milestones past the end or under another schedule, nesterov without momentum.
-    """
-
-    epochs: int = 10
-    lr: float = 0.01
-    batch_size: int = 512
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    schedule: str = "step"
-    milestones: tuple[int, ...] = ()
-    crop: int = 4
-    flip: bool = True
-    seed: int = 0
-    precision: str = "auto"
-    coefficient: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "batch_size": 1, "crop": 0, "seed": 0}.items():
-            whole_number(name, getattr(self, name), least)
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr {self.lr} is not a positive number")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum {self.momentum} is outside [0, 1): the share of a step that the next keeps")
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov True looks ahead along the momentum, which is 0: give one or leave it out")
-        for name in ("weight_decay", "coefficient"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"{name} {value} is not a number from 0 up")
-        for name, choices in {"schedule": [*SCHEDULES], "precision": [*PRECISIONS]}.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"unknown {name} '{getattr(self, name)}'; choose one of: {', '.join(choices)}")
-        marks = tuple(self.milestones)
-        object.__setattr__(self, "milestones", marks)  # JSON has lists
-        between = all(isinstance(m, int) and 0 < m < self.epochs for m in marks)
-        if not between or list(marks) != sorted(set(marks)):
-            raise ValueError(f"milestones {marks} are not whole numbers that rise within 1..{self.epochs - 1}")
-        if marks and self.schedule != "step":
-            raise ValueError(f"milestones {marks} change nothing under schedule '{self.schedule}': leave them out")
-        as_floats(self, "lr", "momentum", "weight_decay", "coefficient")
-
-
-def whole_number(name: str, value: Any, least: int, most: int = 2**63 - 1) -> None:
-    """Raise ValueError naming the value unless it is a whole number from `least` to `most`."""
-    if not isinstance(value, int):
-        raise ValueError(f"{name} {value!r} is not a whole number")
-    if not least <= value <= most:
-        what, end = ("small", f"{least} up") if value < least else ("large", f"{least} to {most}")
-        raise ValueError(f"{name} {value} is too {what}: give a whole number from {end}")
-
-
-def as_floats(frozen: Any, *names: str) -> None:
-    """Make the fields of a frozen dataclass floats, None aside: 2 and 2.0 are one description and have one hash."""
-    for name in names:
-        value = getattr(frozen, name)
-        object.__setattr__(frozen, name, None if value is None else float(value))
-
-
-def _half_cosine(t: float) -> float:
-    return (1 + math.cos(math.pi * t)) / 2
-
-
-SCHEDULES: dict[str, Callable[[float, Config], float]] = {
-    # Step k of n, at progress k / n, begins epoch m where k / n == m / epochs. Both round one fraction, so they
-    # are equal to the last bit, as t * epochs and m need not be.
-    "step": lambda t, c: 0.1 ** sum(t >= m / c.epochs for m in c.milestones),
-    "cosine": lambda t, c: _half_cosine(t),
-    "one-cycle": lambda t, c: t / 0.2 if t < 0.2 else _half_cosine((t - 0.2) / 0.8),
-}
-PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def precision_of(config: Config, device: torch.device) -> torch.dtype:
-    """The type of the convolutions. "auto": float32 on a CPU, bfloat16 where the GPU has it in hardware, else float16.
-
-    The hardware is asked for its capability: `torch.cuda.is_bf16_supported` says yes to emulation on a T4.
-    """
-    if config.precision != "auto":
-        return PRECISIONS[config.precision]  # type: ignore[return-value]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
 def make_deterministic() -> None:
@@ -171,13 +79,23 @@ class Weight(Protocol):
 
 
 def cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
-    """-log p of the target, per sample: (b, C), (b,) -> (b,)."""
+    """-log p of the target, per sample: (b, C) and labels (b,), or probabilities (b, C) over which it is averaged.
+
+    To descend it towards probabilities is to descend KL(target || p): the two differ by what no gradient sees.
+    """
+    if target.dim() == 2:
+        return -(target * log_p).sum(1)
     return -log_p.gather(1, target[:, None])[:, 0]
 
 
 def negative_cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
     """log p of the target, per sample: its descent is ascent on the cross-entropy."""
     return -cross_entropy(log_p, target)
+
+
+def label_loss(log_p: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The cross-entropy to the true label, whatever the target."""
+    return cross_entropy(log_p, y)
 
 
 def own_label(batch: Batch) -> Tensor:
@@ -197,7 +115,10 @@ ALWAYS_1 = constant(1.0)
 class Objective:
     """Formulation 1 (Eqs. 2 and 3): alpha * weight * forget loss, beta * retain loss, penalty; and what may move.
 
-    Called with logits (b, C) it gives the scalar to descend. `mask` names boolean tensors, True where a parameter may
+    Called with logits (b, C) it gives the scalar to descend. `target` gives labels (b,) or probabilities (b, C), to
+    which `forget_loss` compares what the network says of a forgotten sample; `retain_loss` has the label before it. A
+    target with a method `follow(model, epoch)` is shown the model before each epoch, and ends the run where that is
+    False. No step is taken on D_f alone where alpha is 0. `mask` names boolean tensors, True where a parameter may
     change; it acts on the "update" (weights, momentum and decay: frozen entries keep their bits) or on the "gradient"
     only (decay and momentum still move frozen entries), in "all" steps or in "forget" steps. `clip` bounds the
     gradient's norm in forget steps. `normalise` divides the weights by their mean over the batch's forgotten samples.
@@ -208,6 +129,7 @@ class Objective:
     sampling: Tensor | None = None
     target: Callable[[Batch], Tensor] = own_label
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    retain_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = label_loss
     alpha: Callable[[float], float] = ALWAYS_1
     beta: float = 1.0
     weight: Weight | None = None
@@ -219,16 +141,26 @@ class Objective:
     clip: float | None = None
 
     def __call__(self, logits: Tensor, batch: Batch, progress: float = 0.0) -> Tensor:
-        log_p = logits.float().log_softmax(1)
-        loss = cross_entropy(log_p, batch.y)
-        forget = self.alpha(progress) * self.forget_loss(log_p, self.target(batch))
+        log_p, target = logits.float().log_softmax(1), self.target(batch)
+        retain = self.beta * self.retain_loss(log_p, batch.y, target)
+        forget = self.alpha(progress) * self.forget_loss(log_p, target)
         if self.weight is not None:
-            w = self.weight((-loss).exp().detach(), batch.y, loss.detach())
+            loss = cross_entropy(log_p.detach(), batch.y)
+            w = self.weight((-loss).exp(), batch.y, loss)
             if self.normalise:
                 w = w * batch.forget.sum() / (w * batch.forget).sum().clamp(min=1e-12)
             forget = w * forget
         # The only place that averages: forgotten and retained samples together, as in Algorithm 1.
-        return torch.where(batch.forget, forget, self.beta * loss).mean()
+        return torch.where(batch.forget, forget, retain).mean()
+
+    def takes(self, step: Step) -> bool:
+        """Whether a step is taken: what is ascended in the first epochs only leaves no decay behind in the others."""
+        return step.kind != "forget" or self.alpha(step.progress) != 0
+
+    def follow(self, model: nn.Module, epoch: int) -> bool:
+        """Show the target the model before an epoch; False if the run is to end."""
+        follow = getattr(self.target, "follow", None)
+        return follow is None or follow(model, epoch)
 
 
 ALTERNATE_EVERY = 5  # steps of D_r to one of D_f, as in SFRon
@@ -329,7 +261,7 @@ def fit(
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
-    """Descend `objective` for config.epochs epochs with SGD and return the model, moved to the data's device.
+    """Descend `objective` for config.epochs epochs and return the model, moved to the data's device.
 
     `on_epoch(epoch, model)` is called after each epoch that runs; those before a `checkpoint` do not run again. Nothing
     in an epoch waits for the device. Raises FloatingPointError at its end for a loss that is no finite number.
@@ -340,14 +272,8 @@ def fit(
     dtype = precision_of(config, device)
     model.to(device)
     params = trainable(model)
-    optimizer = torch.optim.SGD(
-        params.values(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        fused=device.type == "cuda",
-    )
+    how = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": device.type == "cuda"}
+    optimizer = OPTIMIZERS[config.optimizer](params.values(), config, **how)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     # Without its cache, which hands casts made in FaLW's pass without gradients to the next: pytorch/pytorch#112583.
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
@@ -365,7 +291,9 @@ def fit(
             epoch_steps(objective.batches, split, config, epoch, sampling=objective.sampling), device
         )
         with seeded(stream_seed(config.seed, epoch, NETWORK), device):  # what the network itself draws
-            for index, kind, progress in steps:
+            if not objective.follow(model, epoch):
+                break
+            for index, kind, progress in filter(objective.takes, steps):
                 if several is not (len(index) > 1):
                     several = len(index) > 1
                     train_mode(model, several)
@@ -404,7 +332,7 @@ def fit(
 
 def check_losses(losses: list[Tensor], epoch: int) -> None:
     """Raise FloatingPointError naming the first step of an epoch whose loss is no finite number."""
-    for step, loss in enumerate(torch.stack(losses).tolist(), start=1):
+    for step, loss in enumerate(torch.stack(losses).tolist() if losses else (), start=1):
         if not math.isfinite(loss):
             when = f"step {step} of {len(losses)} in epoch {epoch + 1}"
             raise FloatingPointError(f"the loss is {loss} at {when}: it has diverged; lower the learning rate")

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from falw.config import Config
 from falw.files import load_tensors
 from falw.images import Dataset, Images
 from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
-from falw.train import Config, train_original
+from falw.train import train_original
 
 # The same examples at every run; `make fuzz` takes ten times as many and draws them anew.
 FIXED = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -92,8 +93,10 @@ ROWS = [*METHODS, "rl-sequential", "salun-leak", "falw-rolling"]
 
 
 # A row of each kind of part that a step may have, and of state that a checkpoint has to bring back: draws of an epoch,
-# an extra class, a penalty, steps that alternate, a mask of either sort, statistics of each schedule.
+# an extra class, a penalty, steps that alternate, a mask of either sort, statistics of each schedule, one weight for
+# all that is measured once an epoch, another optimiser.
 KINDS = ["retrain", "rl", "be", "l1-sparse", "sfron", "salun-leak", "falw", "falw-beta", "falw-epoch", "falw-rolling"]
+KINDS += ["rl+lotus-scalar", "bad-teacher"]
 
 
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from stored import ROOT
 
 import falw
+from falw.config import Config
 from falw.files import write_atomic
 from falw.lab import cells as lab_cells
 from falw.lab import records as lab_records
@@ -23,7 +24,6 @@ from falw.lab.run import load_setting, original_of, run
 from falw.methods import METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import create
-from falw.train import Config
 
 SETTING = Setting("textures", size=8, classes=5, per_class=15)
 QUICK = {"original_epochs": 1, "epochs": 1, "device": "cpu", "jobs": 1}
@@ -108,6 +108,7 @@ OTHER_CONFIG = {
     "seed": 9,
     "precision": "float32",
     "coefficient": 0.5,
+    "optimizer": "adamw",
 }
 CELL = Cell(SETTING, "rl", Config(), Config())
 SETTINGS = {name: replace(CELL, setting=replace(SETTING, **{name: v})) for name, v in OTHER_SETTING.items()}
@@ -134,6 +135,12 @@ def test_a_record_describes_its_cell_completely(finished):
     for r in finished[1]:
         assert Cell(Setting(**r["setting"]), r["method"], Config(**r["config"]), Config(**r["recipe"])).key == r["key"]
         assert re.fullmatch("[0-9a-f]{16}", r["key"])
+
+
+def test_what_every_cell_once_had_is_not_said_again():
+    """The optimiser came after the first records: those of SGD keep their keys."""
+    assert "optimizer" not in CELL.description["config"] and "optimizer" not in CELL.description["recipe"]
+    assert CONFIGS["optimizer"].description["config"]["optimizer"] == "adamw"
 
 
 def test_a_whole_number_and_the_same_float_are_one_cell():
@@ -270,8 +277,8 @@ def test_a_record_carries_its_conditions(finished):
     cells = cells_of(SETTING, ["ft", "rl"], 1, epochs=1)
     for r, cell in zip(finished[1], cells, strict=True):
         assert (r["method"], r["setting"]) == (cell.method, SETTING.description)
-        assert r["config"] == json.loads(json.dumps(asdict(cell.config)))
-        assert r["recipe"] == json.loads(json.dumps(asdict(replace(RECIPES["tiny"], epochs=1))))
+        assert r["config"] == json.loads(json.dumps(cell.config.description))
+        assert r["recipe"] == json.loads(json.dumps(replace(RECIPES["tiny"], epochs=1).description))
         assert r["versions"].keys() == {"falw", "torch", "python"} and r["versions"]["torch"] == torch.__version__
         assert r["device"].startswith("cpu: ") and r["seconds"] > 0
         assert r["commit"] == lab_records.commit() and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r["date"])
@@ -620,6 +627,18 @@ def test_a_row_that_starts_afresh_trains_as_retrain_does_whatever_changes():
         check_changes(find_rows("retrain-reweighted"), {"lr": 0.5})
 
 
+def test_a_row_that_nobody_tuned_runs_at_the_values_of_its_source(monkeypatch):
+    values = {}
+    monkeypatch.setattr(lab_cells, "tuned", lambda out: {"textures/tiny": {"lotus": values}})
+
+    def config():
+        return cells_of(Setting(), ["lotus"])[-1].config
+
+    assert (config().lr, config().optimizer, config().nesterov) == (1e-4, "adamw", False)
+    values["lr"] = 0.002
+    assert config().lr == 0.002 and cells_of(Setting(), ["lotus"], lr=0.3)[-1].config.lr == 0.3
+
+
 # What a method fixes, and what none reads
 
 ROWS = {**METHODS, **VARIANTS}
@@ -665,13 +684,8 @@ def test_a_change_that_no_method_reads_is_refused(tmp_path):
 
 def test_a_change_goes_where_one_method_reads_it():
     """A builder that reads the coefficient says so: the values that were searched are all read."""
-    assert {n for n, row in ROWS.items() if row.reads("coefficient")} == {
-        "iu",
-        "l1-sparse",
-        "sfron",
-        "sfron+falw",
-        "ssd",
-    }
+    reading = {"iu", "l1-sparse", "sfron", "sfron+falw", "ssd", "neggrad+", "scrub", "lotus", "lotus+falw"}
+    assert {n for n, row in ROWS.items() if row.reads("coefficient")} == reading
     assert all(row.reads(key) for row in ROWS.values() if row.search for key in row.search[0])
 
 

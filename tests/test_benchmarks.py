@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from falw.config import Config
 from falw.models import create
-from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

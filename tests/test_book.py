@@ -17,8 +17,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from falw.config import Config
 from falw.lab.cells import Cell, Setting
-from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))

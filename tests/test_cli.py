@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from falw.__main__ import main
+from falw.config import Config
 from falw.data import DATASETS
 from falw.lab import cells as lab_cells
 from falw.lab import grids, tables
@@ -27,7 +28,6 @@ from falw.lab.records import read_records
 from falw.lab.tables import COLUMNS
 from falw.methods import ALIASES, METHODS, VARIANTS
 from falw.metrics import Scores, gap
-from falw.train import Config
 
 SMALL = ["--classes", "4", "--per-class", "12", "--size", "8", "--jobs", "1", "--device", "cpu"]
 QUICK = [*SMALL, "--original-epochs", "1", "--epochs", "1", "--methods", "ft,rl"]

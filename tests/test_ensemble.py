@@ -11,12 +11,12 @@ from scipy.stats import entropy, wasserstein_distance
 
 import falw
 from falw.__main__ import main
+from falw.config import Config
 from falw.lab.cells import FLOOR_SEED, Setting, cells_of, digest
 from falw.lab.ensemble import groups_of, write_distances
 from falw.lab.records import frame, read_distances, read_predictions, read_records
 from falw.lab.run import run
 from falw.lab.tables import paired_gap, scores_to_markdown, table
-from falw.train import Config
 
 COUNTS = [3, 1, 12, 9, 30, 5]  # forgotten images of each class
 HEAD, MID, TAIL = (4, 2), (3, 5), (0, 1)

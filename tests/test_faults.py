@@ -19,6 +19,7 @@ from filelock import FileLock
 from waiting import wait_until
 
 from falw import files
+from falw.config import Config
 from falw.files import Checkpoint
 from falw.lab import records as lab_records
 from falw.lab import run as runs
@@ -26,7 +27,7 @@ from falw.lab.cells import Setting, cells_of
 from falw.lab.run import run_cells
 from falw.methods import unlearn
 from falw.models import create
-from falw.train import Config, train_original
+from falw.train import train_original
 
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 CELLS = [

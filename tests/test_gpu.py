@@ -9,9 +9,10 @@ from conftest import KINDS
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from falw import methods, train
+from falw.config import Config
 from falw.methods import METHODS, unlearn
 from falw.models import create
-from falw.train import Config, Objective, fit
+from falw.train import Objective, fit
 
 CONFIG = Config(epochs=2, lr=0.02, batch_size=32, crop=1)
 
@@ -45,9 +46,11 @@ def on_the_host(monkeypatch):
 
     for name in ("epoch_steps", "draw_augmentation", "check_losses"):
         monkeypatch.setattr(train, name, alone(getattr(train, name)))
+    monkeypatch.setattr(Objective, "follow", alone(Objective.follow))
+    monkeypatch.setattr(torch.optim.Adam, "step", alone(torch.optim.Adam.step))  # counts on the CPU unless fused
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, "lotus"])
 def test_a_step_does_not_wait_for_the_device(name, original, data, split, on_the_host, monkeypatch):
     def watched(*args):
         with NoAnswers():
@@ -91,7 +94,7 @@ WAITS = {"falw-beta"}  # its distribution function is SciPy's, on the CPU
 
 
 @gpu
-@pytest.mark.parametrize("name", sorted({*KINDS} - WAITS))
+@pytest.mark.parametrize("name", sorted({*KINDS, "lotus"} - WAITS))
 def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
     def watched(*args):
         torch.cuda.set_sync_debug_mode("error")
@@ -100,6 +103,15 @@ def test_cuda_itself_sees_no_wait(name, original, data, split, monkeypatch):
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
+    def unwatched(*args):
+        torch.cuda.set_sync_debug_mode("default")
+        try:
+            return follow(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("error")
+
+    follow = Objective.follow
+    monkeypatch.setattr(Objective, "follow", unwatched)
     monkeypatch.setattr(train, "check_losses", lambda losses, epoch: None)
     monkeypatch.setattr(methods, "fit", watched)
     unlearn(name, copy.deepcopy(original).cuda(), data.to("cuda"), split, replace(CONFIG, precision="bfloat16"))

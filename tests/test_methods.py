@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from falw import adversarial, influence, methods, parts
+from falw.config import Config
 from falw.methods import ALIASES, METHODS, VARIANTS, find_method, unlearn
 from falw.metrics import score
 from falw.models import true_probability
+from falw.modules import widen_head
 from falw.parts import Task
-from falw.train import ORDER, Batch, Config, draw_augmentation, epoch_steps, generator, load_batch, predict
+from falw.train import ORDER, Batch, draw_augmentation, epoch_steps, generator, load_batch, predict
 from falw.weights import FaLW, balance_factor, class_stats, forgetting_weight, z_score
 
 ITERATIVE = [name for name, row in METHODS.items() if row.function is None]
@@ -271,7 +273,7 @@ def test_be_step_trains_an_extra_class_and_takes_it_away(original, data, split, 
     task, batch = single
     b = batch("forget")
     wide = copy.deepcopy(original)
-    parts.widen_head(wide.head, config.seed)
+    widen_head(wide.head, config.seed)
     assert torch.equal(wide.head.weight[:-1], original.head.weight) and wide.head.out_features == data.num_classes + 1
     target = torch.full_like(b.y, data.num_classes)
     expected = written_out(wide, lambda m: nn.CrossEntropyLoss()(m(b.x), target), task, config.lr)

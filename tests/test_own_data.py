@@ -16,6 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from falw import folders
 from falw.__main__ import main
+from falw.config import Config
 from falw.data import load_dataset
 from falw.lab import run as runs
 from falw.lab.cells import Cell, Setting, cells_of
@@ -24,7 +25,6 @@ from falw.lab.requests import read_list
 from falw.lab.run import load_setting, run
 from falw.lab.tables import FORMATS, group_gaps, table
 from falw.sources import copies
-from falw.train import Config
 
 
 @pytest.fixture(autouse=True)

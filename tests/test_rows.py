@@ -20,6 +20,7 @@ from stored import ROOT
 import falw
 from falw.__main__ import main
 from falw.book import plots
+from falw.config import Config
 from falw.lab import search, tables
 from falw.lab.cells import Cell, Setting, cells_of
 from falw.lab.fingerprint import fingerprint
@@ -27,7 +28,6 @@ from falw.lab.records import read_record
 from falw.lab.run import run, run_cell
 from falw.methods import ABOUT, METHODS, SHIPPED
 from falw.parts import falw_weight, saliency_mask
-from falw.train import Config
 
 SETTING = Setting("textures", size=8, classes=4, per_class=12)
 QUICK = {"original_epochs": 1, "device": "cpu", "jobs": 1}

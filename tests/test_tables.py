@@ -11,13 +11,13 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
+from falw.config import Config
 from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
 from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
 from falw.methods import METHODS, VARIANTS
 from falw.split import power_law_counts
-from falw.train import Config
 
 KEYS = map(str, itertools.count())
 
@@ -238,18 +238,28 @@ def test_two_retrains_of_a_seed_are_refused_and_a_record_given_twice_counts_once
         frame([*twice, record("retrain", (50,) * 4, lr=0.5)])
 
 
+def test_a_record_from_before_there_was_another_optimizer_ran_sgd():
+    before, adam = record("ft", (90, 100, 75, 10)), record("ft", (80, 100, 75, 10))
+    del before["config"]["optimizer"]
+    adam["config"]["optimizer"] = "adam"
+    labels = list(frame([before, adam])["label"])
+    assert labels == ["ft (optimizer sgd)", "ft (optimizer adam)"]
+
+
 # The methods themselves
 
 
 def test_the_table_of_methods_names_the_parts_of_each():
     rows = {name: cells for name, *cells in map(cells_of_a_line, methods_to_markdown().splitlines()[2:])}
     assert list(rows) == list(METHODS)
-    assert rows["falw"] == ["union", "cross entropy", "random labels, once", "falw weight", "–", "saliency mask"]
+    falw = ["union", "cross entropy", "random labels, once", "label loss", "falw weight", "–", "saliency mask"]
+    assert rows["falw"] == falw and rows["lotus"][2:4] == ["smoothed, as D_f is known", "target loss"]
     assert (rows["rl"][2], rows["rl+falw"][2]) == ("random labels, redrawn", "random labels, once")
-    assert rows["ft"] == ["retain", "–", "–", "–", "–", "–"] and rows["iu"][0] == "influence"
-    assert rows["ssd"][0] == "dampening" and rows["amun"][0] == "union, nearest examples"
+    assert rows["ft"] == ["retain", "–", "–", "label loss", "–", "–", "–"] and rows["iu"] == ["influence", *"––––––"]
+    assert rows["ssd"] == ["dampening", *"––––––"] and rows["amun"][0] == "union, nearest examples"
     assert "| retain, class shares " in methods_to_markdown({"x": VARIANTS["ft-reweighted"]})
-    assert rows["sfron"] == ["alternate", "negative cross entropy", "own labels", "inverse loss", "–", "fisher mask"]
+    sfron = ["alternate", "negative cross entropy", "own labels", "label loss", "inverse loss", "–", "fisher mask"]
+    assert rows["sfron"] == sfron and rows["ga"][3] == "–"
 
 
 def test_markdown_by_hand():

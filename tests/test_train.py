@@ -12,15 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from falw.checks import check_split
+from falw.config import SCHEDULES, Config, precision_of
 from falw.images import augment
 from falw.models import create, features
 from falw.split import long_tailed_split
 from falw.train import (
     AUGMENT,
     ORDER,
-    SCHEDULES,
     Batch,
-    Config,
     Freeze,
     Objective,
     constant,
@@ -29,7 +28,6 @@ from falw.train import (
     fit,
     generator,
     negative_cross_entropy,
-    precision_of,
     predict,
     train_original,
 )
@@ -218,13 +216,13 @@ def test_half_precision_logits_are_widened_before_the_softmax():
 
 def plain_loop(model, data, split, config):
     """The same training, with PyTorch's optimiser and nothing of ours but the random numbers."""
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-    )
+    sgd = {"momentum": config.momentum, "nesterov": config.nesterov}
+    make, how = {
+        "sgd": (torch.optim.SGD, sgd),
+        "adam": (torch.optim.Adam, {"betas": (config.momentum, 0.999)}),
+        "adamw": (torch.optim.AdamW, {"betas": (config.momentum, 0.999)}),
+    }[config.optimizer]
+    optimizer = make(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, **how)
     seen = torch.cat([split.forget, split.retain])
     step, per_epoch = 0, -(-len(seen) // config.batch_size)
     for epoch in range(config.epochs):
@@ -247,8 +245,10 @@ def plain_loop(model, data, split, config):
     return model
 
 
-def test_training_agrees_with_a_plain_loop(data, split, config):
-    config = replace(config, schedule="cosine", nesterov=True, epochs=1)  # five steps: rounding grows with every one
+@pytest.mark.parametrize("how", [{"nesterov": True}, {"optimizer": "adam", "lr": 1e-3}, {"optimizer": "adamw"}])
+def test_training_agrees_with_a_plain_loop(how, data, split, config):
+    decay = {"momentum": 0.8, "weight_decay": 0.1}
+    config = replace(config, schedule="cosine", epochs=1, **{**decay, **how})  # five steps: rounding grows in each
     model = create("tiny", data.num_classes, data.mean, data.std)
     expected = plain_loop(copy.deepcopy(model), data, split, config)
     train_original(model, data, split, config)
@@ -448,6 +448,8 @@ def test_a_configuration_that_means_nothing_is_refused():
         ({"momentum": 1.0}, "momentum 1.0 is outside"),
         ({"momentum": math.nan}, "momentum nan is outside"),
         ({"momentum": 0.0, "nesterov": True}, "nesterov True looks ahead along the momentum, which is 0"),
+        ({"optimizer": "adam", "nesterov": True}, "nesterov True changes nothing under optimizer 'adam': leave it out"),
+        ({"optimizer": "rmsprop"}, "unknown optimizer 'rmsprop'; choose one of: sgd, adam, adamw"),
         ({"weight_decay": -1e-4}, "weight_decay -0.0001 is not a number from 0 up"),
         ({"coefficient": math.inf}, "coefficient inf is not a number from 0 up"),
         ({"milestones": (10,)}, "milestones (10,) are not whole numbers that rise within 1..9"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from falw.config import Config
 from falw.lab import cells as lab_cells
 from falw.lab import run as runs
 from falw.lab import search as lab_search
@@ -30,7 +31,6 @@ from falw.lab.search import (
 )
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores, gap
-from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTING = Setting("textures", size=8, classes=4, per_class=12, seed=100, data_seed=100)

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from falw.config import Config
 from falw.files import load_tensors
 from falw.lab import run as runs
 from falw.lab.cells import Cell, Setting
 from falw.lab.records import read_records
-from falw.train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"train": 30, "test": 10}  # images a class

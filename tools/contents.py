@@ -16,7 +16,7 @@ MODULES = [*falw._HOME, "__main__"]
 EVENING = MODULES[: MODULES.index("audit") + 1]  # the core; behind it lie architectures, loaders, checks, the store
 
 # Fields with a function as their default: they would be shown with that function's docstring.
-EXCLUDED = {"train": "target, forget_loss", "methods": "targets, forget_loss, alpha"}
+EXCLUDED = {"train": "target, forget_loss, retain_loss", "methods": "targets, forget_loss, retain_loss, alpha"}
 
 API = """## falw.{module}
 

@@ -13,10 +13,10 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from falw.config import Config
 from falw.lab.cells import Cell, Setting
 from falw.lab.records import SAME_NUMBERS, code
 from falw.lab.run import run_cells
-from falw.train import Config
 
 CPU_RECORDS = Path(__file__).parent.parent / "results" / "cpu"
 NUMBERS = ("scores", "audit", "forget_groups", "forget_probabilities")

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from falw.config import Config, as_floats, whole_number
 from falw.lab.fingerprint import fingerprint, is_shipped
 from falw.methods import ALIASES, METHODS, Method, find_method
 from falw.models import MODELS
 from falw.sources import name_of
-from falw.train import Config, as_floats, whole_number
 
 ORIGINAL, RETRAIN = "original", "retrain"
 
@@ -218,7 +218,7 @@ class Cell:
     @property
     def description(self) -> dict[str, Any]:
         """What the key is a hash of and the record repeats; a row of the package goes by its name."""
-        runs = {"method": self.method, "config": asdict(self.config), "recipe": asdict(self.recipe)}
+        runs = {"method": self.method, "config": self.config.description, "recipe": self.recipe.description}
         described = {"setting": self.setting.description, **runs}
         return {**described, "row": self.row_digest} if self.row else described
 
@@ -235,7 +235,7 @@ class Cell:
         """
         shared = (*POWER_LAW, "forget_classes")
         setting = {k: v for k, v in self.setting.description.items() if k not in shared}
-        return digest({"setting": setting, "recipe": asdict(self.recipe)})
+        return digest({"setting": setting, "recipe": self.recipe.description})
 
     def find_row(self) -> Method:
         """The row that runs; raises ValueError for the Original, which has none."""
@@ -252,7 +252,8 @@ class Cell:
         if self.method == ORIGINAL:
             return float(self.config.epochs)
         row = self.find_row()
-        share = {"retain": 1 - forgotten, "forget": forgotten}.get(row.batches, 1.0)
+        retained = (1 - forgotten) * row.retain_share
+        share = {"retain": retained, "forget": forgotten}.get(row.batches, forgotten + retained)
         weighted = row.weight is not None and row.batches != "alternate"
         return self.config.epochs * share * (1 + weighted * n / 9 / (3 * self.config.batch_size))
 
@@ -293,7 +294,7 @@ def cells_of(
     for row in find_rows(methods):
         of_reader = () if is_shipped(row) else (row, fingerprint(row))
         if row.name != RETRAIN:
-            values = {**values_for(row, setting, table), **changes}
+            values = {**row.published, **values_for(row, setting, table), **changes}
             unlearning = replace(UNLEARN[setting.model], seed=setting.seed, **values)
             config = row.settle(recipe if row.fresh else unlearning)
             cells.append(Cell(setting, row.name, config, recipe, *of_reader))

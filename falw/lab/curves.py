@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from falw.config import whole_number
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Methods, Setting, cells_of, check_changes, find_rows
 from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
@@ -20,7 +21,6 @@ from falw.lab.records import FLOOR, SEEDS, SETTING, Record, in_order
 from falw.lab.run import run_cells
 from falw.lab.tables import KNOBS, describe, interval, knobs_text, markdown, side_of, turned_in, values_read
 from falw.methods import Method, find_method
-from falw.train import whole_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

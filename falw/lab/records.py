@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 import falw
+from falw.config import LATER_CONFIG, Config
 from falw.files import quarantine
 from falw.images import Dataset
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, digest
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Predictions, Scores
 from falw.sources import image_digests
-from falw.train import Config
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -315,7 +315,8 @@ def frame(records: Iterable[Record], distances: Mapping[str, Mapping[str, Any]] 
 
 def _row(record: Record) -> dict[str, Any]:
     second = record["method"] == RETRAIN and record["config"]["seed"] != record["setting"]["seed"]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items() if k != "seed"}
+    ran = {**LATER_CONFIG, **record["config"]}
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in ran.items() if k != "seed"}
     return {
         **{k: record.get(k) for k in ("key", "seconds", "device", "code", "commit", "failed", "row")},
         **{"method": FLOOR if second else record["method"], "original_epochs": record["recipe"]["epochs"]},

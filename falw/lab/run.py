@@ -22,6 +22,7 @@ from filelock import Timeout
 from torch import nn
 
 from falw.audit import audit
+from falw.config import whole_number
 from falw.data import find_source, load_dataset
 from falw.files import Checkpoint, load_tensors, lock, remove_leftovers, save_tensors, write_atomic
 from falw.folders import files_state
@@ -51,7 +52,7 @@ from falw.metrics import Part, Predictions, by_group, distributions, score
 from falw.models import create
 from falw.sources import image_digests
 from falw.split import Split, groups, long_tailed_split
-from falw.train import make_deterministic, predict, train_original, whole_number
+from falw.train import make_deterministic, predict, train_original
 
 
 def check_network_fits(model: str, data: Dataset) -> None:

@@ -362,11 +362,12 @@ def _cell(value: Any, form: str) -> str:
 
 def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
     """The rows of METHODS as a table: the named parts of Formulation 1 that each is made of."""
-    columns = ("forget_loss", "targets", "weight", "penalty", "mask")
+    columns = ("forget_loss", "targets", "retain_loss", "weight", "penalty", "mask")
     rows = []
     for name, row in methods.items():
-        plain = row.batches == "retain" or row.function is not None  # nothing is trained towards the forget set
-        parts = [_part(getattr(row, c)) if not (plain and c in ("forget_loss", "targets")) else "–" for c in columns]
+        unread = ("forget_loss", "targets") * (row.batches == "retain") + ("retain_loss",) * (row.batches == "forget")
+        silent = columns if row.function is not None else unread
+        parts = [_part(getattr(row, c)) if c not in silent else "–" for c in columns]
         images = ", ".join([row.batches, *(_part(p) for p in (row.enlarge, row.sampling) if p is not None)])
         rows.append([name, images if row.function is None else _part(row.function), *parts])
     return markdown(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
