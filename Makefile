@@ -12,9 +12,11 @@ BIN := .venv/bin
 # Asking for other constraints is asking for another set-up, so the stamp's name carries them.
 READY := .venv/ready$(if $(CONSTRAINTS),-with-$(notdir $(CONSTRAINTS)))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' falw/__init__.py)
+WHEEL := dist/falw-$(VERSION)-py3-none-any.whl
 BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) $(NOTEBOOKS)
 # Whatever a test's outcome can depend on.
-TESTED := README.md CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
+TESTED := README.md CHANGELOG.md CITATION.cff $(wildcard .github/workflows/*) CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 JOBS ?= 2
 # A file goes to one process: what its tests share, a cluster or a run to compare with, is made once. Long ones come early.
@@ -22,7 +24,7 @@ SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 
 .PHONY: help .venv book test run-tests test-fast test-matrix coverage fuzz faults test-browser gpu-tune gpu-tables gpu-bench \
-	gpu-window bench mutation execute contents recompute lint format lock audit-dependencies licences clean always
+	gpu-window bench mutation execute contents address wheel dist recompute lint format lock audit-dependencies licences clean always
 
 help:  ## this list
 	@grep -E '^[a-z.-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,7 +56,7 @@ book: _build/html/index.html  ## set up, execute what is not executed, build the
 
 # Warnings are errors. A failed build is removed: pages it had read would not be read, nor complained of, a second time.
 # --all: without a changed page no style sheet would be copied, and other pages would keep their old contents list.
-_build/html/index.html: $(READY) $(BOOK) | book/static/vendor/mathjax
+_build/html/index.html: $(READY) $(BOOK) | book/static/vendor/mathjax $(WHEEL)
 	$(BIN)/python tools/execute.py
 	$(BIN)/jupyter-book build book --config _config.yml --path-output . --all -W -n --keep-going -q \
 		|| { rm -rf _build; exit 1; }
@@ -154,6 +156,23 @@ recompute: $(READY)  ## some stored records again with today's code: whose numbe
 contents: $(READY)  ## write the list of the package's files, from its docstrings, into README.md and two pages
 	$(BIN)/python tools/contents.py
 
+URL ?=
+address: $(READY)  ## write the repository's address (URL=https://github.com/OWNER/NAME) and the release everywhere
+	$(BIN)/python tools/address.py $(URL)
+
+wheel: $(WHEEL)  ## the package as one file, for machines that the repository's address does not reach
+
+# build/ is removed: setuptools would pack what an earlier run has left there.
+$(WHEEL): $(READY) README.md LICENSE $(shell find falw -name '*.py' -o -name '*.json' -o -name '*.csv')
+	rm -rf dist build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build
+
+dist: $(READY) $(UV)  ## a wheel and a source distribution, as they are published, checked by twine
+	rm -rf dist build
+	$(UV) build --quiet --out-dir dist
+	$(UV) tool run twine check --strict dist/*
+
 lint: $(READY)  ## ruff on code and notebooks, mypy and the layers on the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -178,7 +197,9 @@ licences: $(READY) $(UV)  ## write the licences of the dependencies, as installe
 	resolve="$(UV) pip compile -q --python $(BIN)/python --no-header --no-annotate -c constraints.txt pyproject.toml"; \
 	names=$$({ $$resolve; $$resolve --all-extras --no-deps; } | sed 's/[=; ].*//' | sort -u); \
 	{ printf '%s\n' '# Licences of the dependencies' '' 'All that falw needs, and what its extras name, in the words of' \
-	'each package (UNKNOWN: it has none). Written by `make licences`.' ''; \
+	'each package (UNKNOWN: it has none). Written by `make licences`.' '' \
+	'Data: `results/accounts/` holds slopes and counts derived from MovieLens (ml-latest-small of October 2016, GroupLens,' \
+	'University of Minnesota), whose terms allow research with acknowledgement and no redistribution: no rating is here.' ''; \
 	$(UV) tool run pip-licenses --python $(BIN)/python --format markdown --packages $$names; } > LICENCES.md.part
 	mv LICENCES.md.part LICENCES.md
 

@@ -59,7 +59,7 @@ def toy(study: Study) -> Study:
     recipe = replace(study.recipe, milestones=(), **small)
     lengths = tuple(range(1, len(study.lengths) + 1))
     unlearning = replace(study.unlearning, epochs=1, **small)
-    few = {"gammas": study.gammas[:2], "methods": study.methods[:4]}
+    few = {"gammas": study.gammas[:2], "methods": study.methods[:2]}
     return replace(study, model="tiny", recipe=recipe, lengths=lengths, unlearning=unlearning, **few)
 
 

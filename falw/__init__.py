@@ -22,7 +22,7 @@ tau_i                 tol                          tolerance of Definition 1
 
 The core is an evening's reading, in this order (`make contents` writes the list):
 
-- split.py, 217 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
+- split.py, 214 lines: Which training images are forgotten, retained and held out: power law, cap rule, head, mid and
   tail
 - models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
   probabilities, features
@@ -36,7 +36,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
   shares
-- methods.py, 476 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 477 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 
 # Every file in reading order, and what of it `falw` names: `make contents` writes the lists of README.md and the book.
 _HOME = {
-    "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "groups"],
+    "split": ["Split", "long_tailed_split", "split_of", "power_law_counts", "histogram_counts", "groups"],
     "models": ["MODELS", "create", "reset", "features"],
     "weights": [
         *["ClassStats", "class_stats", "z_score", "balance_factor", "forgetting_weight"],
@@ -72,7 +72,12 @@ _HOME = {
     "influence": [],
     "dampening": [],
     "adversarial": [],
+    "indices": [],
     "distil": [],
+    "auditors": [
+        *["completeness", "rmia", "lira", "ulira", "told_apart", "klom", "forgetting_epsilon", "forgetting_score"],
+        *["epochs_until", "cka", "probe"],
+    ],
     "checks": ["check_data", "check_network"],
     "sources": [],
     "folders": [],
@@ -83,11 +88,14 @@ _HOME = {
     "lab.requests": [],
     "lab.records": ["frame", "records", "read_records", "read_predictions"],
     "lab.ensemble": [],
+    "lab.audits": [],
     "lab.engines": ["InProcess"],
     "lab.ray": ["OnCluster"],
     "lab.run": ["run", "run_cell", "load_setting", "original"],
     "lab.search": [],
     "lab.curves": ["curve", "at_equal_fa"],
+    "lab.shadows": [],
+    "lab.revisits": [],
     "lab.traces": [],
     "lab.tables": ["table", "paired_gap"],
     "lab.paper": [],

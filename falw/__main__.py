@@ -1,4 +1,4 @@
-"""The command line, `python -m falw`: run, curve, bench, table, report, tune, methods, datasets."""
+"""The command line, `python -m falw`: run, curve, bench, table, report, tune, audit, methods, datasets."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Parser(argparse.ArgumentParser):
 ADOPT = """let `run` and `bench` use the values chosen: they go into the file that FALW_TUNED names, else into
 falw-tuned.json beside the folder of --out, and are read from there for every folder beside it; they are those of a data
 set and network, so values for another gamma need a file of their own in FALW_TUNED"""
+
+
+AUDITS = "iam, rmia, lira, ulira, relearning, features"
 
 
 def _path(text: str) -> Path:
@@ -66,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--model", default="tiny", help="tiny, resnet18 or vgg16")
         command.add_argument("--ratio", type=float, help="share of the training images to forget (0.3)")
         command.add_argument("--gamma", type=float, help="exponent of the power law of the forget set (0.5)")
+        command.add_argument(
+            "--histogram", metavar="COUNTS", help="counts of the classes, in place of gamma: 565,358,275"
+        )
         command.add_argument("--cap", help="what full classes cannot give: spill (the default) or water-filling")
         command.add_argument("--split-mismatch", action="store_true", help="the Original saw another seed's split")
         command.add_argument("--methods", default="all", help="all, or names joined by commas")
@@ -88,10 +94,20 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--scale", default="quick", help=scales)
     report.add_argument("--scale", help=f"of --grid: {scales}")
 
+    audit = commands.add_parser("audit", help="say of records whether the forgotten can be told from the never seen")
+    audit.set_defaults(act=_audit)
+    audit.add_argument("out", type=_path, metavar="FOLDER")
+    audit.add_argument("--audits", default="iam,rmia,lira", help=f"all, or of: {AUDITS}; the last three train models")
+    audit.add_argument("--methods", help="of those that train: names joined by commas, for all that have records")
+    audit.add_argument("--gamma", type=float, help="of those that train: records of one exponent alone")
+    audit.add_argument("--runs", type=int, default=32, help="shadow runs of ulira (32)")
+    audit.add_argument("--dry-run", action="store_true", help="only say how many trainings, and about how long")
+
     for command in (run, curve, tune, bench):
         command.add_argument(
             "--out", required=True, type=_path, help="folder of the records; what is there is not rerun"
         )
+    for command in (run, curve, tune, bench, audit):
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
         command.add_argument("--deterministic", action="store_true", help="a GPU: the same bits every time, slower")
         command.add_argument("--root", type=_path, help="folder of the data sets on disk")
@@ -106,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (run, bench):
         command.add_argument("--retrains", type=int, default=2, help="Retrains a setting (2); of 3 each has a floor")
     for command in (run, table):
-        command.add_argument("--scores", default="paper", help="paper (the default), distribution or all")
+        command.add_argument("--scores", default="paper", help="paper (the default), distribution, audits or all")
         command.add_argument("--format", default="md", help="md, csv or json")
 
     commands.add_parser("methods", help="list the methods").set_defaults(act=_methods)
@@ -116,12 +132,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     from falw.lab import run as runs
-    from falw.lab.records import frame, read_distances
+    from falw.lab.records import frame, read_audits, read_distances
 
     form = _shown(args)
     how = _how(args, "epochs", "lr", "coefficient")
     records = runs.run(_settings(args), args.methods, args.out, retrains=args.retrains, **how)
-    rows = frame(records, read_distances(args.out))
+    rows = frame(records, read_distances(args.out), read_audits(args.out))
     print(form(rows))
     _say_gate(rows)
 
@@ -197,7 +213,7 @@ def _asked(args: argparse.Namespace) -> dict:
     from falw.lab.requests import read_list
 
     given = [name for name in ("forget", "forget_classes") if getattr(args, name) is not None]
-    for name in ("ratio", "gamma", "cap", *given[1:]) if given else ():
+    for name in ("ratio", "gamma", "histogram", "cap", *given[1:]) if given else ():
         if getattr(args, name) is not None:
             first, other = (f"--{option.replace('_', '-')}" for option in (given[0], name))
             raise ValueError(f"{first} and {other} both say what to forget: give one of them")
@@ -221,7 +237,19 @@ def _setting(args: argparse.Namespace) -> dict:
         "split_mismatch",
         "background",
     )
-    return {name: value for name in names if (value := getattr(args, name)) is not None}
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.histogram is None:
+        return given
+    if args.gamma is not None:
+        raise ValueError("--histogram and --gamma both say how the counts fall: give one of them")
+    return {**given, "histogram": _counts(args.histogram)}
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise ValueError(f"histogram '{text}' is no list of counts like 565,358,275") from None
 
 
 def _tune(args: argparse.Namespace) -> None:
@@ -336,6 +364,54 @@ def _datasets(args: argparse.Namespace) -> None:
 
     for name, row in DATASETS.items():
         print(f"{name:14} {row.summary}")
+
+
+def _audit(args: argparse.Namespace) -> None:
+    from falw.config import whole_number
+    from falw.lab import audits, revisits, shadows
+    from falw.lab.records import read_records, records
+    from falw.lab.run import run_cells
+    from falw.lab.tables import scores_to_markdown, table
+
+    whole_number("runs", args.runs, 1)
+    asked, stored = _audits_of(args.audits), read_records(args.out)
+    from_stored = [name for name in asked if name in audits.FROM_STORED]
+    bases = [base for base in shadows.bases(stored) if args.gamma in (None, base[0]["setting"].get("gamma"))]
+    if not bases:
+        raise ValueError(f"no records of gamma {args.gamma:g} in '{args.out}': leave --gamma out, or run them first")
+    where = _where(args, [base[0]["setting"]["dataset"] for base in bases])
+    methods = None if args.methods is None else [name.strip() for name in args.methods.split(",")]
+    again, plans = args.out / "revisited", []
+    for base in bases:
+        if "ulira" in asked:
+            folder = shadows.shadow_folder(base[0], args.out)
+            plans.append(("ulira", base, folder, shadows.plan_shadows(base, folder, methods, args.runs, args.root)))
+        if {"relearning", "features"} & {*asked}:
+            plans.append(("relearning and features", base, again, revisits.plan_revisits(base, again, methods)))
+    for name, _, folder, plan in plans:
+        done = len(plan.cells) - len(plan.todo)
+        _say(f"{name}: {len(plan.todo)} trainings in '{folder}', {done} done; about {plan.seconds:.0f} s of one core")
+    if args.dry_run:
+        return
+    if from_stored:
+        audits.audit_stored(stored, args.out, from_stored)
+    for name, base, folder, plan in plans:
+        if name == "ulira":
+            run_cells(plan.cells, folder, **where)
+            shadows.judge_shadows(plan.cells, folder, args.root)
+            print(shadows.shadows_to_markdown(records(folder)), end="\n\n")
+        else:
+            given = {key: where[key] for key in ("root", "device", "jobs", "engine")}
+            revisits.run_revisits(plan.todo, folder, **given)
+            revisits.judge_revisits(base, plan.cells, folder)
+    print(scores_to_markdown(table(records(args.out), "audits")))
+
+
+def _audits_of(text: str) -> list[str]:
+    names = AUDITS.split(", ") if text == "all" else [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in AUDITS.split(", ")]:
+        raise ValueError(f"unknown audit '{unknown[0]}'; choose of: {AUDITS}, or all")
+    return names
 
 
 def _say(message: Warning | str, *where: object) -> None:

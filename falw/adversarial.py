@@ -14,7 +14,7 @@ from falw.modules import duplicate, seeded
 from falw.parts import Target, Task
 from falw.train import Batch
 
-LogitsOf = Callable[[Tensor], Tensor]  # logits of images that are floats in 0..1
+Answers = Callable[[Tensor], Tensor]  # logits of images that are floats in 0..1
 AT_ONCE = 512  # images that are moved together
 
 
@@ -94,7 +94,7 @@ def _white(model: nn.Module, x: Tensor) -> int:
     )
 
 
-def _nearest_wrong(network: LogitsOf, x: Tensor, y: Tensor, bound: float, steps: int) -> tuple[Tensor, Tensor]:
+def _nearest_wrong(network: Answers, x: Tensor, y: Tensor, bound: float, steps: int) -> tuple[Tensor, Tensor]:
     """Examples of x uint8 (b, c, h, w) that are of other classes than y, and these; fewer where none is found."""
     examples, said, todo = x.clone(), y.clone(), torch.arange(len(y), device=y.device)
     while len(todo) > 0 and bound <= 2 * x[0].numel() ** 0.5:  # the first bound beyond the diagonal is tried, too
@@ -104,9 +104,7 @@ def _nearest_wrong(network: LogitsOf, x: Tensor, y: Tensor, bound: float, steps:
     return examples[said != y], said[said != y]
 
 
-def _climb(
-    network: LogitsOf, x: Tensor, y: Tensor, bound: float, steps: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _climb(network: Answers, x: Tensor, y: Tensor, bound: float, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Before each step: which images have not changed class so far, what is left of them as bytes, the class seen."""
     left = torch.arange(len(y), device=y.device)
     start = moved = x.float() / 255

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from falw.images import Dataset, Images
+from falw.indices import whole_numbers
 from falw.modules import evaluating, seeded
-from falw.split import Split, whole_numbers
+from falw.split import Split
 
 PROBE = 8  # images that a network is shown
 

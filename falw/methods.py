@@ -211,7 +211,8 @@ salun = replace(
 
 BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
 
-# Later methods, for readers who look for theirs. What they learn from is in `distil`.
+# Later methods, for readers who look for theirs; their parts are in `distil`. Schedule, batches and length are those of
+# all others, so that a table compares methods.
 
 neggrad_plus = Method(
     "neggrad+",
@@ -232,7 +233,7 @@ scrub = Method(
     retain_loss=distil.label_and_target_loss,
     alpha=distil.first_epochs(),
     published={"lr": 5e-4},
-    search=_doubling(5e-4),
+    search=_doubling(0.001),
     colour="#332288",
 )
 
@@ -266,7 +267,7 @@ lotus = Method(
     retain_share=0.3,
     config={"optimizer": "adamw", "nesterov": False},
     published={"lr": 1e-4},
-    search=_cross((1e-4, 3e-4, 1e-3), (1, 2, 8)),
+    search=_cross((2e-4, 5e-4, 1.25e-3), (2, 4, 8)),
     colour="#AA4499",
 )
 

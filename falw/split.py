@@ -6,12 +6,15 @@ label is marked. Splits are drawn with a CPU generator, so the same seed gives t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from falw.indices import check_histogram, check_indices, check_labels
 
 CAPS = ("spill", "water-filling")
 
@@ -37,27 +40,40 @@ def power_law_counts(total: int, caps: Tensor, gamma: float, cap: str = "spill")
 
     Source: section 3. The paper does not state the rule; "spill" is inferred from the Retrain rows of its Table 2.
     """
-    caps = torch.as_tensor(caps, dtype=torch.float64)
+    if not 0 <= gamma < float("inf"):
+        raise ValueError(f"gamma {gamma} is not a number from 0 up: 0 is balanced, the paper goes to 2")
+    ranks = torch.arange(1, len(caps) + 1, dtype=torch.float64)
+    return _capped(total, torch.as_tensor(caps), lambda first: (ranks / (first + 1)) ** -gamma, cap)
+
+
+def histogram_counts(total: int, caps: Tensor, histogram: ArrayLike, cap: str = "spill") -> Tensor:
+    """Counts proportional to those of a histogram, say of what one account holds, by the rules of `power_law_counts`.
+
+    caps, histogram: (C,) by rank -> (C,) int64, summing to total. A class where the histogram is 0, or has ended, gives
+    nothing. Raises ValueError for a histogram without counts of classes, and for what `power_law_counts` refuses.
+    """
+    counts, caps = check_histogram(histogram, len(caps)), torch.as_tensor(caps)
+    return _capped(total, caps * (counts > 0), lambda first: counts.double(), cap)
+
+
+Law = Callable[[int], Tensor]  # from an index to shares (C,), of any sum, whose numbers are exact from there on
+
+
+def _capped(total: int, caps: Tensor, law: Law, cap: str) -> Tensor:
+    caps = caps.double()
     if (caps < 0).any():
         raise ValueError(f"caps hold {int(caps.min())}: a class has 0 images or more")
     if not 0 <= total <= int(caps.sum()):
         raise ValueError(f"cannot forget {total} of {int(caps.sum())} images: lower ratio or val")
-    if not 0 <= gamma < float("inf"):
-        raise ValueError(f"gamma {gamma} is not a number from 0 up: 0 is balanced, the paper goes to 2")
     if cap not in CAPS:
         raise ValueError(f"unknown cap rule '{cap}'; choose one of: {', '.join(CAPS)}")
-    share = (_spill if cap == "spill" else _water_fill)(total, caps, gamma)
+    share = (_spill if cap == "spill" else _water_fill)(total, caps, law)
     return _round_to_total(share, total)
 
 
-def _law(caps: Tensor, gamma: float, first: int = 0) -> Tensor:
-    """k**-gamma for the rank k of each class, scaled to 1 at index `first`."""
-    return (torch.arange(1, len(caps) + 1, dtype=torch.float64) / (first + 1)) ** -gamma
-
-
-def _spill(total: int, caps: Tensor, gamma: float) -> Tensor:
-    law = _law(caps, gamma)
-    wanted, given, carry = total * law / law.sum(), torch.zeros_like(law), 0.0
+def _spill(total: int, caps: Tensor, law: Law) -> Tensor:
+    share = law(0)
+    wanted, given, carry = total * share / share.sum(), torch.zeros_like(caps), 0.0
     while True:
         for k in range(len(caps)):
             give = min(float(caps[k] - given[k]), float(wanted[k]) + carry)
@@ -68,15 +84,15 @@ def _spill(total: int, caps: Tensor, gamma: float) -> Tensor:
         wanted = torch.zeros_like(wanted)
 
 
-def _water_fill(total: int, caps: Tensor, gamma: float) -> Tensor:
-    law, full = _law(caps, gamma), caps == 0
+def _water_fill(total: int, caps: Tensor, law: Law) -> Tensor:
+    share, full = law(0), caps == 0
     while True:  # each round fills at least one more class, so it ends
-        if law[~full].sum() < 1e-100 and not full.all():  # a steep law has no numbers this far from the head
-            law = _law(caps, gamma, first=int((~full).nonzero()[0]))
-        level = (total - caps[full].sum()) / law[~full].sum().clamp(min=1e-300)
-        over = ~full & (level * law > caps)
+        if share[~full].sum() < 1e-100 and not full.all():  # a steep law has no numbers this far from the head
+            share = law(int((~full).nonzero()[0]))
+        level = (total - caps[full].sum()) / share[~full].sum().clamp(min=1e-300)
+        over = ~full & (level * share > caps)
         if not over.any():
-            return torch.where(full, caps, level * law)
+            return torch.where(full, caps, level * share)
         full |= over
 
 
@@ -92,28 +108,35 @@ def _round_to_total(share: Tensor, total: int) -> Tensor:
 def long_tailed_split(
     y: ArrayLike,
     ratio: float,
-    gamma: float,
+    gamma: float | None,
     val: float = 0.1,
     seed: int = 0,
     cap: str = "spill",
     permute: bool = False,
+    histogram: ArrayLike | None = None,
 ) -> Split:
     """Hold out `val` of every class, then forget `ratio` of the rest with class counts along a power law.
 
     y: (n,) training labels, a tensor, array or list. ratio is a share of the images left after `val` is carved out, as
     in the paper's experiments. Rank k is class k unless `permute` draws the ranks at random. The same seed gives the
-    same split.
+    same split. histogram: counts of the first classes, of the others 0, in place of a gamma, which is then None; see
+    `histogram_counts`. Rank 0 has the largest count.
     Raises ValueError when ratio is not inside (0, 1), val is not inside [0, 1), nothing would be forgotten or nothing
-    retained, for labels that are no class numbers, and for what `power_law_counts` refuses. Source: section 3,
-    "Long-tailed Settings".
+    retained, for labels that are no class numbers, for both or neither of gamma and histogram, and for what the two
+    functions of counts refuse. Source: section 3, "Long-tailed Settings"; of the histogram, ours.
     """
+    if (gamma is None) == (histogram is None):
+        given = "no" if histogram is None else "a"
+        raise ValueError(f"gamma {gamma} and {given} histogram: one of the two says how the counts fall, give that one")
     if not 0 < ratio < 1:
         raise ValueError(f"ratio {ratio} is outside (0, 1): it is the share of the training images to forget")
     if not 0 <= val < 1:
         raise ValueError(f"val {val} is outside [0, 1): it is the share of each class held out for validation")
-    y, generator = _check_labels(y), torch.Generator().manual_seed(seed)
+    y, generator = check_labels(y), torch.Generator().manual_seed(seed)
     num_classes = int(y.max()) + 1
-    ranks = torch.randperm(num_classes, generator=generator) if permute else torch.arange(num_classes)
+    asked = None if histogram is None else check_histogram(histogram, num_classes)
+    ranks = torch.arange(num_classes) if asked is None else _rank_by(asked)
+    ranks = torch.randperm(num_classes, generator=generator) if permute else ranks
 
     members = [torch.nonzero(y == c).flatten() for c in range(num_classes)]
     members = [m[torch.randperm(len(m), generator=generator)] for m in members]
@@ -126,7 +149,10 @@ def long_tailed_split(
 
     class_at = torch.argsort(ranks)  # rank -> class
     counts = torch.empty_like(caps)
-    counts[class_at] = power_law_counts(total, caps[class_at], gamma, cap)
+    if gamma is not None:
+        counts[class_at] = power_law_counts(total, caps[class_at], gamma, cap)
+    elif asked is not None:
+        counts[class_at] = histogram_counts(total, caps[class_at], asked.sort(descending=True).values, cap)
     numbers = zip(members, held_out, counts.tolist(), strict=True)
     parts = zip(*((m[v : v + k], m[v + k :], m[:v]) for m, v, k in numbers), strict=True)
     forget, retain, unseen = (torch.cat(part).sort().values for part in parts)
@@ -143,11 +169,11 @@ def split_of(y: ArrayLike, forget: ArrayLike, val: float | ArrayLike = 0.1, seed
     Raises ValueError for an index that is no image, occurs twice or is both forgotten and held out, for a share outside
     [0, 1), for labels that are no class numbers, and if nothing is forgotten or retained.
     """
-    y = _check_labels(y)
-    forget, num_classes = _check_indices(forget, len(y), "forget"), int(y.max()) + 1
+    y = check_labels(y)
+    forget, num_classes = check_indices(forget, len(y), "forget"), int(y.max()) + 1
     stays = torch.ones(len(y), dtype=torch.bool)
     stays[forget] = False
-    held_out = _share_of(y, stays, val, seed) if isinstance(val, Real) else _check_indices(val, len(y), "val")
+    held_out = _share_of(y, stays, val, seed) if isinstance(val, Real) else check_indices(val, len(y), "val")
     both = held_out[~stays[held_out]].tolist()
     if both:
         raise ValueError(f"images {both[:5]} are in forget and in val: take them out of forget, nothing has seen them")
@@ -156,8 +182,12 @@ def split_of(y: ArrayLike, forget: ArrayLike, val: float | ArrayLike = 0.1, seed
     if not len(forget) or not len(retain):
         raise ValueError(f"{len(forget)} images to forget and {len(retain)} to retain: a split needs some of both")
     counts = torch.bincount(y[forget], minlength=num_classes)
-    rank = torch.argsort(torch.argsort(-counts, stable=True))
-    return Split(forget, retain, held_out, forget_counts=counts, rank=rank)
+    return Split(forget, retain, held_out, forget_counts=counts, rank=_rank_by(counts))
+
+
+def _rank_by(counts: Tensor) -> Tensor:
+    """The rank of each class, 0 for the largest count, equal counts by class."""
+    return torch.argsort(torch.argsort(-counts, stable=True))
 
 
 def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
@@ -170,39 +200,6 @@ def _share_of(y: Tensor, stays: Tensor, share: float, seed: int) -> Tensor:
         rest = rest[torch.randperm(len(rest), generator=generator)]
         parts.append(rest[: round(share * int((y == c).sum()))])
     return torch.cat(parts).sort().values
-
-
-def _check_labels(y: ArrayLike) -> Tensor:
-    """Labels on the CPU; raises ValueError unless there are some, whole numbers from 0 up in one dimension."""
-    y = whole_numbers(y, "labels are", "give one whole number an image")
-    if len(y) == 0:
-        raise ValueError(f"labels are {y.dtype} of shape (0,): give one whole number an image")
-    if y.min() < 0:
-        raise ValueError(f"label {int(y.min())} is below 0: classes are numbered from 0 up")
-    return y
-
-
-def whole_numbers(values: ArrayLike, what: str, remedy: str) -> Tensor:
-    """A tensor, array or list of whole numbers as int64 (n,) on the CPU; raises ValueError for anything else."""
-    try:
-        tensor = torch.as_tensor(values if len(values) else torch.empty(0, dtype=torch.int64))  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):  # texts, or lists of different lengths
-        raise ValueError(f"{what} a {type(values).__name__} of no whole numbers: {remedy}") from None
-    if tensor.dim() != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ValueError(f"{what} {tensor.dtype} of shape {tuple(tensor.shape)}: {remedy}")
-    return tensor.cpu().long()
-
-
-def _check_indices(index: ArrayLike, n: int, name: str) -> Tensor:
-    """Indices in ascending order, on the CPU; raises ValueError if they are not distinct places in 0..n-1."""
-    index = whole_numbers(index, f"{name} is", "give indices, one whole number an image")
-    index = index.sort().values
-    wrong = index[(index < 0) | (index >= n)]
-    repeated = index[1:][index.diff() == 0]
-    for refused, why in ((wrong, f"are outside 0..{n - 1}"), (repeated, "occur twice")):
-        if len(refused):
-            raise ValueError(f"indices {refused[:5].tolist()} of {name} {why}: give each training image once")
-    return index
 
 
 def groups(split: Split) -> dict[str, Tensor]:

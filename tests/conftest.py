@@ -16,6 +16,7 @@ import torch
 from falw.config import Config
 from falw.files import load_tensors
 from falw.images import Dataset, Images
+from falw.lab.records import commit
 from falw.methods import METHODS
 from falw.models import create
 from falw.split import long_tailed_split
@@ -101,7 +102,8 @@ KINDS += ["rl+lotus-scalar", "bad-teacher"]
 
 # A clean process that has everything imported forks each process that a test wants to kill, or to fail.
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["falw.lab.run", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto"])
+PRELOADED = ["falw.lab.run", "falw.__main__", "torch._dynamo", "sklearn.svm", "tqdm.auto", "hypothesis"]
+forks.set_forkserver_preload(PRELOADED)
 
 
 def started(function, *args):
@@ -161,9 +163,9 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         return
     ended = [f"{len(terminalreporter.stats.get(kind, ()))} {kind}" for kind in ("passed", "failed", "error", "skipped")]
     ended = ", ".join(count for count in ended if not count.startswith("0 "))
-    row = [name, platform.python_version(), *map(version, PACKAGES), ended, date.today().isoformat()]
+    row = [name, platform.python_version(), *map(version, PACKAGES), ended, date.today().isoformat(), str(commit())]
     text, _, table = MATRIX.read_text().partition("\n| ")
     rows = {line.split()[1]: line for line in table.splitlines() if line.startswith("| py")}
     rows[name] = f"| {' | '.join(row)} |"
-    head = [f"| {' | '.join(['run', 'Python', *PACKAGES, 'tests', 'on'])} |", "| :-- " * len(row) + "|"]
+    head = [f"| {' | '.join(['run', 'Python', *PACKAGES, 'tests', 'on', 'commit'])} |", "| :-- " * len(row) + "|"]
     MATRIX.write_text("\n".join([text, *head, *(rows[name] for name in sorted(rows)), ""]))

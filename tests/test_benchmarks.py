@@ -20,7 +20,7 @@ CONFIG = Config(epochs=2, lr=0.01, batch_size=32, crop=2)
 def measurements():
     """The modules of benchmarks/ by name."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield {name: importlib.import_module(name) for name in ("common", "loop", "audit", "engines")}
+    yield {name: importlib.import_module(name) for name in ("common", "loop", "audit", "engines", "gpu")}
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
@@ -106,14 +106,14 @@ def test_a_committed_record_is_of_a_clean_commit(path):
 
 
 def test_the_measurements_of_a_gpu_run_through(measurements, tmp_path, monkeypatch, capsys):
-    gpu = importlib.import_module("gpu")
     monkeypatch.setattr(measurements["common"], "RESULTS", tmp_path)
-    monkeypatch.setattr(gpu, "REPEATS", 1)
-    monkeypatch.setattr(
-        gpu, "interleaved", lambda runs, *how: {name: [seconds(run, CPU)] for name, run in runs.items()}
-    )
     seconds = measurements["common"].seconds
-    gpu.main([("tiny", 8)], images=600, batch=64, product=64)
+    for name in ("gpu", "loop"):  # each run once, without a warm-up
+        monkeypatch.setattr(
+            measurements[name], "interleaved", lambda runs, *how: {k: [seconds(run, CPU)] for k, run in runs.items()}
+        )
+    monkeypatch.setattr(measurements["gpu"], "CLASSES", 10)
+    measurements["gpu"].main([("tiny", 8)], images=200, batch=64, product=64)
     (path,) = tmp_path.glob("gpu-*.json")
     product, step, *schedules = json.loads(path.read_text())["rows"]
     assert product["TFLOP/s"] > 0 and step["images/s"] > 0 and step["usual / ours"] > 0
@@ -122,7 +122,7 @@ def test_the_measurements_of_a_gpu_run_through(measurements, tmp_path, monkeypat
 
 
 def test_operations_are_counted_as_by_hand(measurements):
-    gpu = importlib.import_module("gpu")
+    gpu = measurements["gpu"]
     # shared/spec: ResNet-18 at 32x32 with 100 classes takes 1.111 GFLOP forward, and without the first layer's gradient
     # for pixels 3.329 in all
     assert gpu.flops_an_image("resnet18", 32) == pytest.approx(3.329e9, rel=0.005)

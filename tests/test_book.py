@@ -61,14 +61,6 @@ def test_cells_whose_output_is_compared_have_one():
         assert all(c.outputs for c in marked) and not any("NBVAL_" in c.source for c in cells), path.stem
 
 
-def test_chapter_is_set_up_from_the_one_address_of_the_repository():
-    for path in CHAPTERS:
-        setup, first = execute.code_cells(read(path))[0].source, execute.code_cells(read(CHAPTERS[0]))[0].source
-        address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-        assert setup == first and f" {address}\n" in setup, path.stem
-        assert "torch" not in next(line for line in setup.splitlines() if "pip install" in line)
-
-
 def test_cells_are_short():
     for path in CHAPTERS:
         assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 25, path.stem

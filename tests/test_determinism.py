@@ -30,12 +30,9 @@ def first(tmp_path_factory):
 
 
 ALIKE = {
-    "once more": {},
-    "two threads": {"threads": 2},
-    "methods in another order": {"methods": METHODS[::-1]},
+    "two threads, methods in another order": {"threads": 2, "methods": METHODS[::-1]},
     "two worker processes": {"jobs": 2},
     "some of the methods": {"methods": ["bs", "falw"]},
-    "one method alone": {"methods": ["iu"]},
 }
 
 

@@ -1,14 +1,11 @@
-"""Folders that cannot be written, disks that are full, no home: one line that says so, and nothing half-written."""
+"""Folders that cannot be written, disks that are full: one line that says so, and nothing half-written."""
 
 import contextlib
 import ctypes
 import functools
 import io
-import os
 import re
 import resource
-import subprocess
-import sys
 
 import pytest
 from conftest import answer, content
@@ -105,15 +102,3 @@ def test_a_folder_that_cannot_be_read_is_said_in_one_line(tmp_path):
     out.mkdir(mode=0o000)
     status, lines = falw("table", out, before=obey_modes)
     assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
-
-
-@pytest.mark.fault("there is no home, and nothing that points to a cache", "a run needs neither")
-def test_no_home_is_needed(whole, tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "falw", *RUN, "--out", tmp_path],
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0 and "Traceback" not in run.stderr
-    assert content(tmp_path) == content(whole)

@@ -9,8 +9,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,24 +79,6 @@ def test_slots_by_hand():
 def test_a_cluster_without_a_slot_says_what_it_has():
     with pytest.raises(ValueError, match=r"a cluster of 4 CPUs and 0 GPUs has no slot of 0.5 GPUs"):
         slots({"CPU": 4.0}, 0.5)
-
-
-@pytest.mark.fault("Ray is not installed", "everything else runs; asked for, one line that says what to install")
-def test_without_ray_the_package_runs_and_the_engine_says_what_to_install(tmp_path):
-    program = f"""
-import sys
-sys.modules["ray"] = None  # any import of it fails
-import falw
-from falw.lab.ray import OnCluster
-setting = falw.Setting("textures", **{SMALL!r})
-print(len(falw.run(setting, "ft", {str(tmp_path)!r}, original_epochs=1, epochs=1, device="cpu", jobs=1)))
-try:
-    falw.run(setting, "rl", {str(tmp_path)!r}, original_epochs=1, epochs=1, engine=OnCluster())
-except ValueError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["4", "engine 'ray' needs Ray, which is not installed: pip install 'falw[ray]'"]
 
 
 @pytest.mark.fault(
@@ -216,18 +196,16 @@ def results(cluster, work, keys, folder, share=None, jobs=None):
         yield from ((cell.key, given) for cell, given in each(cells))
 
 
-def test_sixteen_cells_leave_the_same_files_as_in_process(engine, in_process, tmp_path):
+def test_sixteen_cells_leave_the_same_files_as_in_process_and_a_second_run_sends_nothing(
+    engine, in_process, tmp_path, monkeypatch
+):
     assert len(SIXTEEN) == 16
     records = run_cells(SIXTEEN, tmp_path, device="cpu", engine=engine)
     assert [r["key"] for r in records] == [cell.key for cell in SIXTEEN]
     assert content(tmp_path) == content(in_process)
     assert ray.is_initialized()  # a cluster that was there stays
-
-
-def test_a_second_run_sends_nothing(engine, tmp_path, monkeypatch):
-    first = run_cells(cells(), tmp_path, device="cpu", engine=engine)
     monkeypatch.setattr(OnCluster, "start", lambda *args: pytest.fail("the cluster is asked"))
-    assert run_cells(cells(), tmp_path, device="cpu", engine=engine) == first
+    assert run_cells(SIXTEEN, tmp_path, device="cpu", engine=engine) == records
 
 
 @pytest.mark.fault(
@@ -380,13 +358,13 @@ def test_a_share_of_a_gpu_bounds_how_many_cells_are_on_it(two_nodes, tmp_path):
         leave(two_nodes, large)
 
 
-def ask(address, folder, four_done=None):
-    """Run the sixteen cells on a cluster, or only until the fourth of those that start from an Original is done."""
+def ask(address, folder, four_done):
+    """Run the sixteen cells on a cluster until the fourth of those that start from an Original is done."""
     engine = OnCluster(address)
 
     def paused(each, cells):
         for count, found in enumerate(each(cells), start=1):
-            if four_done and count == 4:
+            if count == 4:
                 four_done.set()
                 signal.pause()
             yield found
@@ -397,14 +375,14 @@ def ask(address, folder, four_done=None):
             yield functools.partial(paused, each)
 
     engine_that_pauses = SimpleNamespace(device_of_data=engine.device_of_data, start=start)
-    run_cells(SIXTEEN, folder, device="cpu", jobs=2 if four_done else 1, engine=engine_that_pauses)
+    run_cells(SIXTEEN, folder, device="cpu", jobs=2, engine=engine_that_pauses)
 
 
 @pytest.mark.fault(
     "the process that asked a cluster is killed",
     "the same command goes on; no finished cell runs again",
 )
-def test_the_process_that_asked_is_killed_and_started_again_and_finished_cells_stay(two_nodes, in_process, tmp_path):
+def test_the_process_that_asked_is_killed_and_another_goes_on_and_finished_cells_stay(two_nodes, in_process, tmp_path):
     four_done = forks.Event()
     first = started(ask, two_nodes.address, tmp_path, four_done)
     wait_until(four_done.is_set)
@@ -412,9 +390,7 @@ def test_the_process_that_asked_is_killed_and_started_again_and_finished_cells_s
     first.join()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     assert len(before) == 2 + 4  # two Originals
-    second = started(ask, two_nodes.address, tmp_path)
-    second.join()
-    assert second.exitcode == 0
+    run_cells(SIXTEEN, tmp_path, device="cpu", engine=OnCluster(two_nodes.address))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert content(tmp_path) == content(in_process)
 

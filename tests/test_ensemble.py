@@ -304,7 +304,7 @@ def test_the_table_of_a_folder_shows_the_scores_asked_for(ran, command, monkeypa
     w1 = json.loads(text)[0]["w1_mean"]
     assert status == 0 and w1 == pytest.approx(read_distances(out)[retrain]["all"]["w1"], rel=1e-12)
     status, text, err = command("table", out.name, "--scores", "tail")
-    assert (status, text) == (2, "") and "unknown scores 'tail'; choose one of: paper, distribution, all" in err
+    assert (status, text) == (2, "") and "unknown scores 'tail'; choose one of: paper, distribution, audits, all" in err
 
 
 def test_two_retrains_show_no_floor_and_a_folder_without_distances_says_so(ran):

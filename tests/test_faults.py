@@ -32,8 +32,7 @@ from falw.train import train_original
 SMALL = {"size": 8, "classes": 4, "per_class": 12}
 CELLS = [
     cell
-    for seed in (0, 1)
-    for gamma in (0.0, 1.0)
+    for seed, gamma in ((0, 0.0), (1, 1.0))
     for cell in cells_of(Setting("textures", gamma=gamma, seed=seed, **SMALL), ["rl", "ga", "salun"], 1, epochs=1)
 ]
 CELLS += [  # long enough for two checkpoints each
@@ -47,13 +46,13 @@ def kill_at(number, cells, folder, end=None):
     """Run cells and die at the call of a function of that number; if there is none, send how many calls there were."""
     calls = itertools.count()
 
-    def at_event(frame, event, arg):
-        if event in ("call", "c_call") and next(calls) == number:
+    def at_call(frame, event, arg):
+        if next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.setprofile(at_event)
+    sys.settrace(at_call)  # as it gives no tracer for what is inside, it is told of calls alone
     HERE(cells, folder)
-    sys.setprofile(None)
+    sys.settrace(None)
     if end:
         end.send(next(calls))
 
@@ -70,15 +69,15 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.fault(
-    "a run is killed at 15 random moments",
+    "a run is killed at 8 random moments",
     "the same command goes on; the files are those of an undisturbed run",
 )
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, tmp_path):
     expected, calls = whole
     draw, kills, stopped_at = random.Random(0), 0, set()
     folder = tmp_path / "0"
-    while kills < 15:
-        process = started(kill_at, draw.randrange(calls // 50, calls // 3), CELLS, folder)
+    while kills < 8:
+        process = started(kill_at, draw.randrange(calls // 50, calls // 2), CELLS, folder)
         process.join()
         if process.exitcode == -signal.SIGKILL:
             kills += 1
@@ -88,7 +87,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(whole, tm
             folder = tmp_path / str(kills)
     HERE(CELLS, folder)
     assert content(folder) == expected
-    assert len(stopped_at) > 3, "the kills came at different places"
+    assert len(stopped_at) > 2, "the kills came at different places"
 
 
 # Killed at a chosen moment
@@ -140,7 +139,7 @@ def test_a_run_killed_at_this_moment_goes_on_to_the_same_files(moment, whole, tm
 
 # Checkpoints
 
-FIVE = Config(epochs=5, lr=0.02, batch_size=32, crop=1)
+FOUR = Config(epochs=4, lr=0.02, batch_size=32, crop=1)
 
 
 def bits(model):
@@ -156,28 +155,28 @@ def test_a_method_that_is_stopped_goes_on_from_its_checkpoint_to_the_same_bits(n
     path, ran = tmp_path / ".run.checkpoint", []
 
     def stop(epoch, model):
-        if epoch == 3:
+        if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unlearn(name, original, data, split, FIVE, stop, Checkpoint(path, "run", every=2))
+        unlearn(name, original, data, split, FOUR, stop, Checkpoint(path, "run", every=2))
     goes_on = Checkpoint(path, "run", every=2)
-    found = unlearn(name, original, data, split, FIVE, lambda epoch, model: ran.append(epoch), goes_on)
-    assert ran == [2, 3, 4] and goes_on.seconds > 0
-    assert bits(found) == bits(unlearn(name, original, data, split, FIVE))
+    found = unlearn(name, original, data, split, FOUR, lambda epoch, model: ran.append(epoch), goes_on)
+    assert ran == [2, 3] and goes_on.seconds > 0
+    assert bits(found) == bits(unlearn(name, original, data, split, FOUR))
 
 
 def stored(path, data, split, of="run"):
     """A checkpoint after 2 of 3 epochs."""
     model = create("tiny", data.num_classes, data.mean, data.std)
-    train_original(model, data, split, replace(FIVE, epochs=3), checkpoint=Checkpoint(path, of, every=2))
+    train_original(model, data, split, replace(FOUR, epochs=3), checkpoint=Checkpoint(path, of, every=2))
     return path
 
 
 def epochs_run(path, data, split):
     """The epochs that a run goes through, given a checkpoint."""
     ran, model = [], create("tiny", data.num_classes, data.mean, data.std)
-    train_original(model, data, split, replace(FIVE, epochs=3), lambda e, m: ran.append(e), Checkpoint(path, "run"))
+    train_original(model, data, split, replace(FOUR, epochs=3), lambda e, m: ran.append(e), Checkpoint(path, "run"))
     return ran
 
 

@@ -44,7 +44,7 @@ def task(original, data, split, config):
 
 # A search of fewer steps: the whole of it takes as long as all others together.
 QUICK = {"amun": replace(METHODS["amun"], enlarge=adversarial.nearest_examples(steps=3))}
-GENTLE = {"retrain": {"epochs": 20, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
+GENTLE = {"retrain": {"epochs": 10, "lr": 0.1}, "iu": {"coefficient": 0.02}}  # the rest: a low rate
 
 
 @pytest.mark.parametrize("name", ROWS)

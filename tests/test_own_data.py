@@ -557,6 +557,16 @@ def test_the_original_is_shared_by_requests_for_classes_and_not_by_lists():
     assert plain.parent == classes.parent != listed.parent
 
 
+def test_a_setting_after_a_histogram_splits_by_it_and_says_so():
+    small = {"classes": 3, "per_class": 20, "size": 8}
+    setting = Setting(ratio=0.25, histogram=np.array([1, 0, 5]), **small)
+    split = load_setting(setting)[1]
+    assert split.forget_counts.tolist() == [2, 0, 10] and split.rank.tolist() == [1, 2, 0]  # a quarter of 48 as 1 : 5
+    assert setting.description["histogram"] == (1, 0, 5) and "gamma" not in setting.description
+    drawn = load_setting(Setting(**small))[1]
+    assert torch.equal(split.val, drawn.val)  # so that the Original is the same
+
+
 def test_a_class_is_forgotten_but_for_the_images_that_were_held_out():
     small = {"classes": 3, "per_class": 20, "size": 8}
     data, split = load_setting(Setting(forget_classes=("A2", "A3"), **small))
@@ -571,6 +581,8 @@ def test_a_request_is_said_in_one_way():
         ({"forget": [1], "forget_classes": ["A1"]}, "two requests"),
         ({"forget": [1], "ratio": 0.2}, "ratio 0.2 changes nothing: the images to forget are listed"),
         ({"forget_classes": ["A1"], "gamma": 1.0}, "gamma 1.0 changes nothing: the classes to forget are listed"),
+        ({"histogram": [2, 1], "gamma": 1.0}, "gamma 1.0 changes nothing: the histogram says how the counts fall"),
+        ({"histogram": [2, 1], "forget": [1]}, "^forget and histogram are two requests: give one of them$"),
         ({"forget": []}, "forget lists nothing"),
         ({"forget_classes": ()}, "forget_classes lists nothing"),
     ):
@@ -586,17 +598,20 @@ def command(capsys, *args):
     return status, out, [line for line in (part.rsplit("\r", 1)[-1].strip() for part in err.split("\n")) if line]
 
 
+REQUESTED = (["--forget=~/list.txt"], ["--forget-classes", "dog"], ["--histogram", "0,1"])
+
+
 def test_requests_go_from_the_command_line_to_the_table(pets, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "list.txt").write_text("1\n7\n")
     how = ["--device", "cpu", "--jobs", 1, "--original-epochs", 1, "--methods", "ft", "--epochs", 1, "--out=~/out"]
     base = ["run", "--dataset", "folder:pets", "--root=~", *how]
-    tables = [command(capsys, *base, *asked)[:2] for asked in (["--forget=~/list.txt"], ["--forget-classes", "dog"])]
-    assert [status for status, _ in tables] == [0, 0] and all("| ft " in text for _, text in tables)
+    tables = [command(capsys, *base, *asked)[:2] for asked in REQUESTED]
+    assert [status for status, _ in tables] == [0, 0, 0] and all("| ft " in text for _, text in tables)
     assert "tiny, forget 2 listed images (" in tables[0][1] and "tiny, forget classes dog, " in tables[1][1]
-    assert "ratio" not in tables[0][1] and not Path("~").exists()
+    assert ", tiny, histogram 0:1, " in tables[2][1] and "ratio" not in tables[0][1] and not Path("~").exists()
     records = read_records("~/out")
-    assert len(records) == 8 and {tuple(r["forget_counts"]) for r in records} == {(1, 1), (0, 5)}
+    assert len(records) == 12 and {tuple(r["forget_counts"]) for r in records} == {(1, 1), (0, 5), (0, 3)}
     for form in FORMATS.values():
         assert form(table(frame(records)))
     assert group_gaps(frame(records)).empty
@@ -611,6 +626,10 @@ def test_what_the_command_line_cannot_do_is_one_line(pets, tmp_path, capsys):
         ([*asked, "--ratio", 0.3], "--forget and --ratio both say what to forget: give one of them"),
         ([*asked, "--gamma", 0.5], "--forget and --gamma both"),
         ([*asked, "--forget-classes", "A1"], "--forget and --forget-classes both"),
+        ([*asked, "--histogram", "2,1"], "--forget and --histogram both"),
+        (["--histogram", "2,1", "--gamma", 0.5], "--histogram and --gamma both say how the counts fall"),
+        (["--histogram", "2,x"], "histogram '2,x' is no list of counts like 565,358,275"),
+        (["--histogram", "2,-1"], "histogram [2, -1]: give counts from 0 up, one a class"),
         (["--forget-classes", ","], "forget_classes lists nothing"),
         (["--forget-classes", "A1,nosuch"], "unknown class 'nosuch'"),
         (["--forget", tmp_path / "nosuch"], "no file"),

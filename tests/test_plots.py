@@ -28,6 +28,15 @@ def test_count_lines_draws_every_forget_set_from_rank_1_on():
     assert len(plots.count_lines({"a": torch.tensor([3, 2])}).lines) == 1
 
 
+def test_slope_shares_are_percent_of_each_name_over_the_slopes():
+    ax = plots.slope_shares({"a": [0.55, 0.58, 1.21, 1.62], "b": [0.55]}, {"paper": [0, 0.5]})
+    a, b = ax.patches
+    shares, edges, _ = a.get_data()
+    assert {round(edges[k], 1): share for k, share in enumerate(shares) if share} == {0.5: 50, 1.2: 25, 1.6: 25}
+    assert b.get_data().values.sum() == 100 and list(ax.lines[0].get_xdata()) == [0, 0.5]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b", "paper"]
+
+
 def test_over_gamma_draws_means_in_order_with_the_range_as_bars():
     ax = plots.over_gamma({"head": {2.0: [1, 3], 0.5: [10, 20, 60]}, "paper": {1.0: [7]}}, "FA, %")
     (line, _, (bars,)), (single, *_) = (container.lines for container in ax.containers)

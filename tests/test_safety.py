@@ -66,10 +66,11 @@ def test_probabilities_are_read_without_a_pickle(tmp_path):
     assert not (tmp_path / "trap").exists()
 
 
-# The network
+# A process that has next to nothing
 
-OFFLINE = """
+BARE = """
 import json, socket, sys
+sys.modules["ray"] = None  # any import of it fails
 asked = []
 connect = socket.socket.connect
 def refuse(self, address):
@@ -86,45 +87,61 @@ socket.getaddrinfo = socket.gethostbyname = no_name
 import falw
 from falw.__main__ import main
 from falw.data import load_dataset
-{code}
-print("ASKED", json.dumps(asked))
-"""
-RUN = ["run", "--classes", "4", "--per-class", "12", "--size", "8", "--jobs", "1", "--device", "cpu", "--epochs", "1"]
-RUN += ["--original-epochs", "1", "--methods", "ft,rl+falw"]
-
-
-def asked_for(code, tmp_path):
-    """The addresses that a fresh process tried to reach, and what it printed."""
-    program = OFFLINE.replace("{code}", code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    said, _, addresses = done.stdout.rpartition("ASKED ")
-    return json.loads(addresses), said
-
-
-@pytest.mark.fault("there is no network", "everything but the download of cifar10 and cifar100 works")
-def test_nothing_but_a_download_by_name_uses_the_network(tmp_path):
-    records = ROOT / "results" / "cpu" / "textures"
-    code = f"""
 [getattr(falw, name) for name in falw.__all__]
 load_dataset("textures", per_class=4); load_dataset("digits", per_class=4)
-assert main({[*RUN, "--out", "out"]!r}) == 0
+assert main({run} + ["--methods", "ft,rl+falw"]) == 0
 assert main(["table", "out"]) == 0
-assert main(["report", {str(records)!r}, "--grid", "table3"]) == 0
+assert main(["report", {records}, "--grid", "table3"]) == 0
 assert main(["bench", "table2", "--seeds", "1", "--out", "bench", "--dry-run", "--device", "cpu"]) == 0
 assert main(["methods"]) == 0 and main(["datasets"]) == 0
 assert main(["run", "--dataset", "folder:nowhere", "--out", "none"]) == 2
 assert main(["run", "--dataset", "tiny-imagenet", "--root", ".", "--out", "none"]) == 2
+assert main({run} + ["--methods", "rl", "--engine", "ray"]) == 2
+before = len(asked)
+assert main(["run", "--dataset", "cifar10", "--root", ".", "--methods", "ft", "--out", "none"]) == 2
+print("ASKED", json.dumps([asked[:before], asked[before:]]))
 """
-    addresses, said = asked_for(code, tmp_path)
-    assert addresses == [] and "| ft " in said and "rl+falw" in said
+RUN = ["run", "--classes", "4", "--per-class", "12", "--size", "8", "--jobs", "1", "--device", "cpu", "--epochs", "1"]
+RUN += ["--original-epochs", "1", "--out", "out"]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Where a process without network, home and Ray ran, how it ended, and whom it asked, for a download last."""
+    folder = tmp_path_factory.mktemp("bare")
+    program = BARE.replace("{run}", repr(RUN)).replace("{records}", repr(str(ROOT / "results" / "cpu" / "textures")))
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder, done, *json.loads(done.stdout.rpartition("ASKED ")[2])
+
+
+@pytest.mark.fault("there is no network", "everything but the download of cifar10 and cifar100 works")
+def test_nothing_but_a_download_by_name_uses_the_network(bare):
+    _, done, before, _ = bare
+    assert before == [] and "| ft " in done.stdout and "rl+falw" in done.stdout
 
 
 @pytest.mark.fault("cifar10 is asked for and there is no network", "one line that names the way out, status 2")
-def test_a_download_by_name_does(tmp_path):
-    code = """assert main(["run", "--dataset", "cifar10", "--root", ".", "--methods", "ft", "--out", "out"]) == 2"""
-    addresses, _ = asked_for(code, tmp_path)
-    assert addresses and not (tmp_path / "out").exists()
+def test_a_download_by_name_does(bare):
+    folder, done, _, for_download = bare
+    assert for_download and not (folder / "none").exists()
+    assert "give --root of a folder that has it" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.fault("there is no home, and nothing that points to a cache", "a run needs neither")
+def test_no_home_is_needed(bare):
+    folder, done, *_ = bare
+    assert "Traceback" not in done.stderr and len(list((folder / "out").glob("*.npz"))) == 6
+
+
+@pytest.mark.fault("Ray is not installed", "everything else runs; asked for, one line that says what to install")
+def test_without_ray_everything_else_runs_and_the_engine_says_what_to_install(bare):
+    assert (
+        "falw: engine 'ray' needs Ray, which is not installed: pip install 'falw[ray]'" in bare[1].stderr.splitlines()
+    )
 
 
 # Names of machines

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falw.split import CAPS, groups, long_tailed_split, power_law_counts, split_of
+from falw.split import CAPS, groups, histogram_counts, long_tailed_split, power_law_counts, split_of
 
 gammas, rules = st.floats(0, 3), st.sampled_from(CAPS)
 
@@ -51,17 +51,76 @@ def levelled(total, caps, law):
     return [min(cap, level * part) for cap, part in zip(caps, law, strict=True)]
 
 
-@given(caps_and_total(6, 40), st.integers(0, 2), rules)
-def test_counts_are_those_of_exact_fractions(asked, gamma, cap):
-    caps, total = asked
-    law = [Fraction(1, k**gamma) for k in range(1, len(caps) + 1)]
+def by_fractions(total, caps, law, cap):
+    """Whole numbers from fractions of small denominators: remainders that differ do so by far more than rounding."""
     share = {"spill": poured, "water-filling": levelled}[cap](total, caps, law)
-    # Whole numbers from fractions of small denominators: remainders that differ do so by far more than rounding.
     expected = [int(s) for s in share]
     by_remainder = sorted(range(len(caps)), key=lambda k: (expected[k] - share[k], k))
     for k in by_remainder[: total - sum(expected)]:
         expected[k] += 1
-    assert power_law_counts(total, torch.tensor(caps), gamma, cap).tolist() == expected
+    return expected
+
+
+@given(caps_and_total(6, 40), st.integers(0, 2), rules)
+def test_counts_are_those_of_exact_fractions(asked, gamma, cap):
+    caps, total = asked
+    law = [Fraction(1, k**gamma) for k in range(1, len(caps) + 1)]
+    assert power_law_counts(total, torch.tensor(caps), gamma, cap).tolist() == by_fractions(total, caps, law, cap)
+
+
+@given(caps_and_total(6, 40), st.lists(st.integers(1, 9), min_size=6, max_size=6), rules)
+def test_counts_after_a_histogram_are_those_of_exact_fractions(asked, histogram, cap):
+    caps, total = asked
+    law = histogram[: len(caps)]
+    expected = by_fractions(total, caps, [Fraction(n) for n in law], cap)
+    assert histogram_counts(total, torch.tensor(caps), law, cap).tolist() == expected
+
+
+def test_counts_after_a_histogram_by_hand():
+    for total, caps, histogram, spill, filled in (
+        (18, [99, 99, 99], [4, 3, 2], [8, 6, 4], [8, 6, 4]),
+        # 16 and 8: class 1 is full, and its 6 go to the next rank or are all that the others share as 4 : 2
+        (24, [10, 20, 20], [6, 4, 2], [10, 10, 4], [10, 9, 5]),
+        # where the histogram is 0 or has ended, nothing is taken: of 24 asked of a class of 20, 4 pass on to the other
+        (25, [20, 20, 20, 20], [4, 0, 1], [20, 0, 5, 0], [20, 0, 5, 0]),
+        (30, [20, 20, 20, 20], [4, 0, 1], [20, 0, 10, 0], [20, 0, 10, 0]),
+        (30, [20, 20, 20, 20], [1, 0, 4], [10, 0, 20, 0], [10, 0, 20, 0]),
+    ):
+        assert histogram_counts(total, torch.tensor(caps), histogram).tolist() == spill
+        assert histogram_counts(total, caps, np.array(histogram), "water-filling").tolist() == filled
+
+
+def test_a_split_after_a_histogram_takes_its_classes_as_they_stand():
+    split = long_tailed_split(Y, 0.1, None, histogram=[3, 0, 6])  # 45 of 450, and 7 classes of which nothing is asked
+    assert split.forget_counts.tolist() == [15, 0, 30, *[0] * 7]
+    assert split.rank.tolist() == [1, 2, 0, *range(3, 10)]
+    plain, drawn = (long_tailed_split(Y, 0.1, g, permute=True, histogram=h) for g, h in ((2, None), (None, [6, 3])))
+    assert torch.equal(plain.rank, drawn.rank)
+    assert drawn.forget_counts[drawn.rank.argsort()].tolist() == [30, 15, *[0] * 8]
+    assert torch.equal(split.val, long_tailed_split(Y, 0.1, 2).val)
+
+
+@pytest.mark.fault(
+    "a histogram that is no counts of classes, both it and an exponent, more than its classes have",
+    "refused in one line with the value",
+)
+def test_histogram_errors():
+    for gamma, histogram, words in (
+        (None, None, "^gamma None and no histogram: one of the two says how the counts fall, give that one$"),
+        (1.0, [2, 1], "^gamma 1.0 and a histogram: one of the two"),
+        (None, [2, -1], r"^histogram \[2, -1\]: give counts from 0 up, one a class, at least one above 0$"),
+        (None, [0, 0], r"^histogram \[0, 0\]"),
+        (None, [], r"^histogram \[\]"),
+        (
+            None,
+            [0.5, 0.5],
+            "^histogram is torch.float32 of shape .*: give one whole number a class",
+        ),
+        (None, range(1, 12), "^histogram has 11 counts for 10 classes: give at most one a class$"),
+        (None, [1, 1, 1], "^cannot forget 225 of 135 images: lower ratio or val$"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            long_tailed_split(Y, 0.5, gamma, histogram=histogram)
 
 
 def test_counts_by_hand():

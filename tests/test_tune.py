@@ -389,7 +389,9 @@ def trials_by_rate(method, **gaps):
 
 def test_a_sure_search_adds_nothing_to_the_interval_of_a_difference():
     trials = trials_by_rate("a", r1=(1, 1, 1), r2=(5, 5, 5)) + trials_by_rate("b", r1=(4, 4, 4), r2=(2, 2, 2))
-    row = tuned_difference(trials, reported(a={0.1: 3.0, 0.2: 9.0}, b={0.1: 9.0, 0.2: 2.0}), "a", "b", 40_000)
+    runs = reported(a={0.1: 3.0, 0.2: 9.0, 0.11: 0.0}, b={0.1: 9.0, 0.2: 2.0})
+    runs = runs[(runs.lr != 0.11) | (runs.seed == 0)]  # at which one seed ran, and so not this comparison
+    row = tuned_difference(trials, runs, "a", "b", 40_000)
     values = [1 - 2 * wobble for wobble in (-0.2, -0.1, 0.0, 0.1, 0.2)]
     usual = stats.ttest_1samp(values, 0).confidence_interval()
     assert (row["mean"], row["seeds"], row["moved"]) == (pytest.approx(1), 5, 0)

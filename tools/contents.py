@@ -6,6 +6,7 @@ marks; the rest of the page stays as it is.
 
 import ast
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import falw
@@ -41,11 +42,16 @@ def summary(module: str) -> str:
     return docstring.splitlines()[0].removesuffix(".").replace("|", r"\|")
 
 
-def file_table() -> str:
+def file_table(modules: Sequence[str] = MODULES) -> str:
     """A row for each file and folder of the package."""
-    names = {module: str(path_of(module)).removesuffix("__init__.py") for module in MODULES}
+    names = {module: str(path_of(module)).removesuffix("__init__.py") for module in modules}
     rows = [f"| `{name}` | {summary(module)} |" for module, name in names.items()]
     return "\n".join(["| file | what it holds |", "| :-- | :-- |", *rows]) + "\n"
+
+
+def short_table() -> str:
+    """The core file by file, and the folders."""
+    return file_table([*EVENING, *(m for m in MODULES if path_of(m).name == "__init__.py"), "__main__"])
 
 
 def api_sections() -> str:
@@ -68,7 +74,7 @@ def reading_path() -> str:
 
 MARKDOWN = (BEGIN, END)
 PAGES = {
-    "README.md": (file_table, MARKDOWN),
+    "README.md": (short_table, MARKDOWN),
     "book/intro.md": (file_table, MARKDOWN),
     "book/api.md": (api_sections, MARKDOWN),
     "falw/__init__.py": (reading_path, ("(`make contents` writes the list):\n\n", "\n\nNames are loaded")),

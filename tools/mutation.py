@@ -16,17 +16,19 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
+from falw.lab.records import commit
+
 # A reason, and how the survivors begin that it is for, as they are written to tests/mutation.md.
 REASONS = {
     "Both sides have one length by construction: `strict` only says so.": [
         "split.long_tailed_split: held_out, strict=True",
         "split.long_tailed_split: counts.tolist(), strict=True",
-        "split.long_tailed_split: parts), strict=True",
+        "split.long_tailed_split: numbers), strict=True",
         "metrics.gap: retrain, strict=True",
         "metrics.tow: retrain[:3], strict=True",
     ],
     "The device: these tests run on the CPU, where there is one only. `make gpu-bench` runs the code on a GPU.": [
-        "weights._member: torch.arange(num_classes, device=y.device)",
+        "weights._one_hot: torch.arange(num_classes, device=y.device)",
         "weights.beta_weight: (torch.as_tensor(cdf, device=p.device)",
         "weights.FaLW.__init__: balance_factor(counts, tau).to(self.y.device)",
         'weights.FaLW.__init__: float("nan"), device=self.y.device)',
@@ -37,10 +39,10 @@ REASONS = {
     "It says what is the default, or spells the same number in another way.": [
         "weights.FaLW.__init__: torch.full(self.y.shape,",
         'split.power_law_counts: < float("inf"): → < float("INF"):',
-        "metrics.centroid_distance: (nn.functional.normalize(whole(t).double(), dim=1)",
+        "metrics.centroid_distance: (nn.functional.normalize(require_finite(t).double(), dim=1)",
         "metrics.centroid_distance: retain, dim=1)",
         'metrics.centroid_distance: distance, float("nan")) → distance, float("NAN"))',
-        "metrics.neighbour_share: (nn.functional.normalize(whole(t).double(), dim=1)",
+        "metrics.neighbour_share: (nn.functional.normalize(require_finite(t).double(), dim=1)",
         "metrics.neighbour_share: retain.T).topk(k, dim=1)",
     ],
     "One class more, without an image, or one Newton step more, once there is nothing left to gain.": [
@@ -75,9 +77,9 @@ REASONS = {
 
 TEXT = """# What the tests do not notice
 
-Written by `make mutation` on {date}, with mutmut {mutmut}, Python {python}, torch {torch}: the tests of
-three modules on each of {total} changes to these. On {timeouts} of the killed they ran out of time. mutmut leaves alone
-what is outside functions and what is decorated (`Part.p_true`, `Part.correct`, `probabilities`).
+Written by `make mutation` on {date} at commit {commit}, whose names these are, with mutmut {mutmut}, Python {python},
+torch {torch}: the tests of three modules on each of {total} changes to these. On {timeouts} of the killed they ran out
+of time. mutmut leaves alone what is outside functions and what is decorated (`Part.p_true`, `Part.correct`).
 
 | module | killed | of | share |
 | :-- | --: | --: | --: |
@@ -124,6 +126,7 @@ def main() -> int:
         listed += [f"\n{reason}\n", *(f"- `{s}`" + f" (×{survivors[s]})" * (survivors[s] > 1) for s in here)]
     text = TEXT.format(
         date=date.today(),
+        commit=commit(),
         python=platform.python_version(),
         **{name: version(name) for name in ("mutmut", "torch")},
         total=ends.total(),

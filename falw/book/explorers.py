@@ -16,8 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+
+from falw.book import plots
+from falw.lab.records import GROUPS
+from falw.lab.tables import pooled_probabilities
+from falw.split import CAPS, power_law_counts
+from falw.weights import balance_factor, forgetting_weight
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,7 +99,7 @@ def _live(draw: Draw, labels: Mapping[str, str], choices: Choices, begin: Mappin
     def show(**values: Any) -> None:
         figure = draw(**values).figure
         display(figure)
-        _close(figure)
+        plt.close(figure)
 
     picture = ipywidgets.interactive_output(show, sliders)
     return ipywidgets.VBox([*sliders.values(), picture])
@@ -106,19 +114,16 @@ def _page(
     begin: Mapping[str, Any],
 ) -> tuple[str, str]:
     """The explorer as HTML, and its first picture as base64 PNG."""
-    frames, alts, picture = [], [], ""
+    frames, alts, first, picture = [], [], 0, ""
     for values in product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))
         figure = draw(**chosen).figure
         frames.append(_svg(figure, name))
         alts.append(alt(**chosen))
         if chosen == begin:
-            picture = _png(figure)
-        _close(figure)
+            first, picture = len(frames) - 1, _png(figure)
+        plt.close(figure)
     begin_at = [list(values).index(begin[key]) for key, values in choices.items()]
-    first = 0
-    for step, values in zip(begin_at, choices.values(), strict=True):
-        first = first * len(values) + step
     lines, packed = _pack(frames)
     texts = [[_value_text(v) for v in values] for values in choices.values()]
     data = json.dumps({"lines": lines, "frames": packed, "alts": alts, "texts": texts}, separators=(",", ":"))
@@ -177,23 +182,13 @@ def _value_text(value: Any) -> str:
 
 def _canvas(height: float = 3.0) -> Axes:
     """Axes whose place does not depend on what is drawn: only the picture moves with a slider, and it is drawn fast."""
-    import matplotlib.pyplot as plt
-
     figure = plt.figure(figsize=(5, height), dpi=144)
     figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.5 / height)
     return figure.add_subplot()
 
 
-def _close(figure: Any) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.close(figure)
-
-
 def _svg(figure: Any, name: str) -> str:
     """A figure as SVG that is the same whenever it is drawn: text as text, no metadata, ids of this explorer alone."""
-    import matplotlib as mpl
-
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -231,8 +226,6 @@ def _pack(frames: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 
 def forget_set(per_class: int = 450) -> None:
     """How many images of each class are forgotten, over gamma, ratio, number of classes and cap rule (chapter 2)."""
-    from falw.book import plots
-    from falw.split import CAPS, power_law_counts
 
     def counts(gamma, ratio, classes, cap):
         return power_law_counts(round(ratio * classes * per_class), [per_class] * classes, gamma, cap)
@@ -261,16 +254,13 @@ def forget_set(per_class: int = 450) -> None:
 
 def weight() -> None:
     """Eq. 5 over p, mu, sigma and eta (chapter 5): the curve and where one sample lies on it."""
-    from falw.book import plots
-    from falw.weights import forgetting_weight
 
     def of(p, mu, sigma, eta):
         return forgetting_weight((torch.as_tensor(p, dtype=torch.float64) - mu) / sigma, eta=eta)
 
     def draw(p, mu, sigma, eta):
-        x = torch.cat([torch.linspace(0, 1, 81, dtype=torch.float64), mu + torch.tensor([-0.002, 0.0, 0.002])]).sort()[
-            0
-        ]
+        around_mu = mu + torch.tensor([-0.002, 0.0, 0.002])
+        x = torch.cat([torch.linspace(0, 1, 81, dtype=torch.float64), around_mu]).sort().values
         ax = plots.weight_curves({"w": (x, of(x, mu, sigma, eta))}, "probability of the true class p", ax=_canvas())
         ax.axvspan(max(mu - sigma, 0), min(mu + sigma, 1), color="#dddddd", zorder=0, label="μ ± σ")
         ax.plot(p, of(p, mu, sigma, eta), "o", color=plots.colour("falw"), markersize=8, label="this sample")
@@ -297,8 +287,6 @@ def weight() -> None:
 
 def balance(total: int = 13500, classes: int = 100) -> None:
     """Eqs. 6 and 7 over tau and the forgotten images of a class (chapter 6), beside the weight without B."""
-    from falw.book import plots
-    from falw.weights import balance_factor, forgetting_weight
 
     def factor(tau, count):
         counts = torch.full((classes,), (total - count) / (classes - 1), dtype=torch.float64)
@@ -334,10 +322,6 @@ def deviations(records: DataFrame, methods: Sequence[str]) -> None:
 
     Seeds are pooled. The values of gamma are those at which Retrain and every method ran; raises ValueError for none.
     """
-    from falw.book import plots
-    from falw.lab.records import GROUPS
-    from falw.lab.tables import pooled_probabilities
-
     pooled = pooled_probabilities(records)
     ran = pooled.reset_index().groupby("gamma")["label"].agg(set)
     gammas = [gamma for gamma, labels in ran.items() if {"retrain", *methods} <= labels]
@@ -373,8 +357,6 @@ METRICS = {"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", 
 
 def benchmark(tables: Mapping[str, DataFrame]) -> None:
     """Frames of `tables.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
-    from falw.book import plots
-
     keys = {label: key for key, label in METRICS.items()}
 
     def draw(setting, metric):
@@ -391,7 +373,6 @@ def benchmark(tables: Mapping[str, DataFrame]) -> None:
 
 def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
     """A `traces.Trace` epoch by epoch, for the classes given under their names (chapter 5)."""
-    from falw.book import plots
 
     def of(group, epoch):
         c, stats = classes[group], trace.stats[epoch]

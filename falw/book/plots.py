@@ -97,6 +97,23 @@ def count_lines(counts: Mapping[str, Tensor], available: int | None = None, ax: 
     return ax
 
 
+def slope_shares(
+    slopes: Mapping[str, Sequence[float]], marks: Mapping[str, Sequence[float]], ax: Axes | None = None
+) -> Axes:
+    """Histograms of slopes γ, a name an outline of shares in percent; `marks` are values on the axis below, by name."""
+    ax = axes(ax)
+    edges = np.linspace(0, 2.5, 26)
+    shares = {name: 100 * np.histogram(values, edges)[0] / len(values) for name, values in slopes.items()}
+    for name, share in shares.items():
+        ax.stairs(share, edges, linewidth=1.8, label=name)
+    for name, values in marks.items():
+        ax.plot(values, [0] * len(values), "k^", clip_on=False, zorder=5, label=name)
+    ax.set(xlabel="slope γ", ylabel="accounts, %", xlim=(-0.05, 2.5))
+    ax.set_ylim(0, 1.5 * max(share.max() for share in shares.values()))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
 def over_gamma(series: Mapping[str, Mapping[float, Sequence[float]]], label: str, ax: Axes | None = None) -> Axes:
     """A score over gamma, a line a name: the mean at each gamma, and from the least to the largest value as a bar."""
     ax = axes(ax)
@@ -336,13 +353,17 @@ def tracked(values: Mapping[str, Sequence[float]], per_epoch: int, ylabel: str, 
 def probability_histogram(parts: Mapping[str, Part], ax: Axes | None = None, bins: int = 20) -> Axes:
     """Distribution of the true class's probability under several models, as outlines that can be compared."""
     ax = axes(ax)
-    edges = np.linspace(0, 1, bins + 1)
-    for name, part in parts.items():
-        share = np.full(len(part.y), 100 / max(len(part.y), 1))
-        ax.hist(part.p_true, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    _outlines(ax, {name: part.p_true for name, part in parts.items()}, np.linspace(0, 1, bins + 1))
     ax.set(xlabel="probability of the true class", ylabel="share of images, %", xlim=(0, 1))
     ax.legend(frameon=False)
     return ax
+
+
+def _outlines(ax: Axes, values: Mapping[str, Tensor], edges: np.ndarray) -> None:
+    """Shares of each model's values between the edges, in percent."""
+    for name, each in values.items():
+        share = np.full(len(each), 100 / max(len(each), 1))
+        ax.hist(each, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
 
 
 def score_bars(scores: Mapping[str, Scores], ax: Axes | None = None) -> Axes:
@@ -362,10 +383,7 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
     """Signed deviation from Retrain of every forgotten sample; the band is what the tolerance calls faithful."""
     ax = axes(ax)
     ax.axvspan(-tol, tol, color="#dddddd", zorder=0)
-    for name, d in deviations.items():
-        share = np.full(len(d), 100 / len(d))
-        edges = np.linspace(-1, 1, 41)
-        ax.hist(d, edges, weights=share, histtype="step", linewidth=1.8, color=colour(name), label=name)
+    _outlines(ax, deviations, np.linspace(-1, 1, 41))
     ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
     ax.legend(frameon=False)
     return ax

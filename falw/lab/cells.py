@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from falw.config import Config, as_floats, whole_number
+from falw.indices import check_histogram
 from falw.lab.fingerprint import fingerprint, is_shipped
 from falw.methods import ALIASES, METHODS, Method, find_method
 from falw.models import MODELS
@@ -28,7 +29,12 @@ FLOOR_SEED = 1000  # between the training seeds of a setting's Retrains, whose g
 
 
 POWER_LAW = ("ratio", "gamma", "cap")  # what draws a forget set that nobody lists
-LATER = ("background", "forget", "forget_classes")  # fields from after the first records were stored
+REQUESTS = {  # what says what is forgotten in place of the power law, and how
+    "forget": "the images to forget are listed",
+    "forget_classes": "the classes to forget are listed",
+    "histogram": "the histogram says how the counts fall",
+}
+LATER = ("background", "forget", "forget_classes", "histogram")  # fields from after the first records were stored
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Setting:
 
     forget: the images to forget, as file names relative to the folder of the data set or as indices into the training
     images; forget_classes: names of classes to forget, all but their validation images. Either takes the place of the
-    power law, so ratio, gamma and cap are left alone. background: see `load_dataset`; None is black.
+    power law, so ratio, gamma and cap are left alone. histogram: counts of classes in place of gamma, see
+    `histogram_counts`. background: see `load_dataset`; None is black.
 
     split_mismatch: the Original was trained on the D_f and D_r of another seed's split, so that part of what is to be
     forgotten was never seen. The CIFAR loaders of the public code that the paper builds on do so, that of Tiny-ImageNet
@@ -59,24 +66,27 @@ class Setting:
     background: str | None = None
     forget: tuple[int | str, ...] | None = None
     forget_classes: tuple[str, ...] | None = None
+    histogram: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", name_of(self.dataset))
         for name in ("forget", "forget_classes"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        if self.histogram is not None:
+            object.__setattr__(self, "histogram", tuple(check_histogram(self.histogram).tolist()))
         self._check_one_request()
         for name in ("seed", "data_seed"):
             whole_number(name.replace("_", " "), getattr(self, name), 0, MOST_SEED)
         as_floats(self, "ratio", "gamma", "val")
 
     def _check_one_request(self) -> None:
-        if self.forget is not None and self.forget_classes is not None:
-            raise ValueError("forget and forget_classes are two requests: give one of them")
-        for name in POWER_LAW if self.asked else ():
+        given = [name for name in REQUESTS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} are two requests: give one of them")
+        for name in self._unused:
             value = getattr(self, name)
             if value != getattr(Setting, name):
-                what = "images" if self.forget is not None else "classes"
-                raise ValueError(f"{name} {value} changes nothing: the {what} to forget are listed; leave it out")
+                raise ValueError(f"{name} {value} changes nothing: {REQUESTS[given[0]]}; leave it out")
 
     @property
     def asked(self) -> bool:
@@ -84,12 +94,17 @@ class Setting:
         return self.forget is not None or self.forget_classes is not None
 
     @property
+    def _unused(self) -> tuple[str, ...]:
+        """What of the power law draws nothing here."""
+        return POWER_LAW if self.asked else () if self.histogram is None else ("gamma",)
+
+    @property
     def description(self) -> dict[str, Any]:
         """The fields that say something, as keys and records have them: those that came later only where they are set.
 
         The key of a cell from before there was a field is then still its key.
         """
-        silent = {name for name in LATER if getattr(self, name) is None} | set(POWER_LAW if self.asked else ())
+        silent = {name for name in LATER if getattr(self, name) is None} | set(self._unused)
         return {name: value for name, value in asdict(self).items() if name not in silent}
 
 
@@ -233,7 +248,7 @@ class Cell:
 
         It depends on a list of images, as none of these is held out.
         """
-        shared = (*POWER_LAW, "forget_classes")
+        shared = (*POWER_LAW, "forget_classes", "histogram")
         setting = {k: v for k, v in self.setting.description.items() if k not in shared}
         return digest({"setting": setting, "recipe": self.recipe.description})
 

@@ -10,8 +10,9 @@ not hold" where the whole interval lies on the other, and else it "cannot be tol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class Claim:
     text: str
     source: str
     unit: str
-    evidence: Callable[[SeedsByGamma], Iterator[Evidence]]
+    evidence: Callable[[float, DataFrame], Iterator[Evidence]]  # of gamma and `by_seed` at it
 
 
 def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
@@ -78,7 +79,8 @@ def judge(frame: DataFrame, seeds: int = LEAST_SEEDS) -> list[tuple[Claim, list[
     have one `data_seed` the intervals are of these images. Raises ValueError for several configurations of a method.
     """
     study = by_gamma(frame)
-    return [(claim, [e for e in claim.evidence(study) if len(e.values) >= seeds]) for claim in CLAIMS]
+    every = ((claim, [e for gamma, rows in study.items() for e in claim.evidence(gamma, rows)]) for claim in CLAIMS)
+    return [(claim, [e for e in evidence if len(e.values) >= seeds]) for claim, evidence in every]
 
 
 def count_verdicts(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:
@@ -173,8 +175,6 @@ def noise_floor(frame: DataFrame, column: str) -> dict[float, float]:
 
 # Quantities of a method beside the Retrain of its setting and seed
 
-SeedsByGamma = Mapping[float, "DataFrame"]  # gamma: `by_seed`
-
 
 def _of(seeds: DataFrame, column: str, method: str) -> Series:
     """A column of a method by seed; NaN where it did not run, and for a group without forgotten images."""
@@ -185,77 +185,55 @@ def _evidence(what: str, gamma: float, values: Series, expected: int) -> Evidenc
     return Evidence(what, gamma, tuple(values.dropna()), expected)
 
 
-def _below(what: str, column: str) -> Callable[[SeedsByGamma], Iterator[Evidence]]:
-    """A column of RL and SalUn, which is expected below that of Retrain, for every gamma."""
-
-    def evidence(study: SeedsByGamma) -> Iterator[Evidence]:
-        for gamma, seeds in study.items():
-            for name in ("rl", "salun"):
-                yield _evidence(f"{what} of {name} − Retrain's", gamma, _of(seeds, column, name), -1)
-
-    return evidence
+def _below(gamma: float, seeds: DataFrame, what: str, column: str) -> Iterator[Evidence]:
+    """A column of RL and SalUn, which is expected below that of Retrain."""
+    for name in ("rl", "salun"):
+        yield _evidence(f"{what} of {name} − Retrain's", gamma, _of(seeds, column, name), -1)
 
 
 STEEP = 1.0  # from here on whole classes vanish at a ratio of 0.3
 
 
-def _heterogeneous(study: SeedsByGamma) -> Iterator[Evidence]:
-    for gamma, seeds in study.items():
-        for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
-            for group, side in (("head", 1), ("tail", -1)):
-                values = _of(seeds, f"d_fa_{group}", name)
-                yield _evidence(f"FA of {name} − Retrain's, {group}", gamma, values, side)
+def _heterogeneous(gamma: float, seeds: DataFrame) -> Iterator[Evidence]:
+    for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
+        for group, side in (("head", 1), ("tail", -1)):
+            values = _of(seeds, f"d_fa_{group}", name)
+            yield _evidence(f"FA of {name} − Retrain's, {group}", gamma, values, side)
 
 
-def _skewed(study: SeedsByGamma) -> Iterator[Evidence]:
-    for gamma, seeds in study.items():
-        for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
-            head, tail = (_of(seeds, f"d_p_{group}", name).abs() for group in ("head", "tail"))
-            yield _evidence(f"|deviation of p| of {name}, tail − head", gamma, tail - head, 1)
+def _skewed(gamma: float, seeds: DataFrame) -> Iterator[Evidence]:
+    for name in ("salun", "salun-fixed") if gamma >= STEEP else ():
+        head, tail = (_of(seeds, f"d_p_{group}", name).abs() for group in ("head", "tail"))
+        yield _evidence(f"|deviation of p| of {name}, tail − head", gamma, tail - head, 1)
 
 
-def _differences(pairs: Sequence[tuple[str, str]], side: int) -> Callable[[SeedsByGamma], Iterator[Evidence]]:
-    """Avg. Gap of the first minus that of the second, for every gamma."""
-
-    def evidence(study: SeedsByGamma) -> Iterator[Evidence]:
-        for gamma, seeds in study.items():
-            for a, b in pairs:
-                values = _of(seeds, "gap", a) - _of(seeds, "gap", b)
-                yield _evidence(f"Avg. Gap, {a} − {b}", gamma, values, side)
-
-    return evidence
+def _differences(gamma: float, seeds: DataFrame, pairs: Iterable[tuple[str, str]], side: int) -> Iterator[Evidence]:
+    """Avg. Gap of the first minus that of the second."""
+    for a, b in pairs:
+        yield _evidence(f"Avg. Gap, {a} − {b}", gamma, _of(seeds, "gap", a) - _of(seeds, "gap", b), side)
 
 
-def _tail(study: SeedsByGamma) -> Iterator[Evidence]:
-    for gamma, seeds in study.items():
-        for unit, column in (("FA", "d_fa_tail"), ("p", "d_p_tail")):
-            a, b = (_of(seeds, column, name).abs() for name in ("falw", "falw-tau0"))
-            yield _evidence(f"|{unit} − Retrain's| in the tail, with B − without", gamma, a - b, -1)
+def _tail(gamma: float, seeds: DataFrame) -> Iterator[Evidence]:
+    for unit, column in (("FA", "d_fa_tail"), ("p", "d_p_tail")):
+        a, b = (_of(seeds, column, name).abs() for name in ("falw", "falw-tau0"))
+        yield _evidence(f"|{unit} − Retrain's| in the tail, with B − without", gamma, a - b, -1)
 
+
+_less_confident = partial(_below, what="p", column="d_p_all")
+_less_accurate = partial(_below, what="FA", column="d_fa_all")
+_lower, _higher = (partial(_differences, side=side) for side in (-1, 1))
+OVER_BASELINES = [("falw", base) for base in BASELINE_NAMES]
+OVER_BASES = [(plugged, base) for base, plugged in BASE_TO_FALW.items()]
+OTHER_TAUS = [(f"falw-tau{tau}", "falw") for tau in ("0", "0.5", "1")]
 
 CLAIMS = (
-    Claim("Unlearned models are less confident than Retrain", "Observation 1", "p", _below("p", "d_p_all")),
-    Claim("... and that is over-forgetting in accuracy too", "Observation 1", "points", _below("FA", "d_fa_all")),
+    Claim("Unlearned models are less confident than Retrain", "Observation 1", "p", _less_confident),
+    Claim("... and that is over-forgetting in accuracy too", "Observation 1", "points", _less_accurate),
     Claim("Head under-forgotten, tail over-forgotten", "Observation 2", "points", _heterogeneous),
     Claim("Deviations are larger in the tail", "Observation 2", "p", _skewed),
-    Claim(
-        "FaLW has the lowest Avg. Gap",
-        "Tables 1, 2, 4 to 6",
-        "points",
-        _differences([("falw", base) for base in BASELINE_NAMES], -1),
-    ),
+    Claim("FaLW has the lowest Avg. Gap", "Tables 1, 2, 4 to 6", "points", partial(_lower, pairs=OVER_BASELINES)),
     Claim("The balance factor helps the tail", "Table 3", "points or p", _tail),
-    Claim(
-        "FaLW improves what it is plugged into",
-        "Table 7",
-        "points",
-        _differences([(b, a) for a, b in BASE_TO_FALW.items()], -1),
-    ),
-    Claim("The normal distribution beats Beta", "Table 8", "points", _differences([("falw-beta", "falw")], 1)),
-    Claim(
-        "τ is best between 0.1 and 0.2",
-        "Figure 7",
-        "points",
-        _differences([(f"falw-tau{t}", "falw") for t in ("0", "0.5", "1")], 1),
-    ),
+    Claim("FaLW improves what it is plugged into", "Table 7", "points", partial(_lower, pairs=OVER_BASES)),
+    Claim("The normal distribution beats Beta", "Table 8", "points", partial(_higher, pairs=[("falw-beta", "falw")])),
+    Claim("τ is best between 0.1 and 0.2", "Figure 7", "points", partial(_higher, pairs=OTHER_TAUS)),
 )

@@ -19,7 +19,17 @@ from falw.lab.engines import IN_PROCESS
 from falw.lab.ray import Engine
 from falw.lab.records import FLOOR, SEEDS, SETTING, Record, in_order
 from falw.lab.run import run_cells
-from falw.lab.tables import KNOBS, describe, interval, knobs_text, markdown, side_of, turned_in, values_read
+from falw.lab.tables import (
+    KNOBS,
+    describe,
+    interval,
+    knobs_text,
+    markdown,
+    mean_and_sd,
+    side_of,
+    turned_in,
+    values_read,
+)
 from falw.methods import Method, find_method
 
 if TYPE_CHECKING:
@@ -269,21 +279,20 @@ MEASURES = {
 }
 
 
-def measures_in(frame: DataFrame) -> list[str]:
-    """The measures of the printed table that the records have: RA, TA and, where distances are, W1."""
-    return [name for name in ("ra", "ta", "w1") if name in frame and frame[name].notna().any()]
-
-
 def equal_fa_to_markdown(frame: DataFrame) -> str:
-    """`at_equal_fa` as one table a setting: means over seeds with their standard deviations, the Retrains' beneath."""
-    measures = measures_in(frame)
+    """`at_equal_fa` as one table a setting: means over seeds with their standard deviations, the Retrains' beneath.
+
+    The measures are RA, TA and, where distances are, W1.
+    """
+    measures = [name for name in ("ra", "ta", "w1") if name in frame and frame[name].notna().any()]
     parts = []
     for setting, cells in frame.groupby(SETTING, dropna=False, sort=False):
         matches = at_equal_fa(cells, measures)
         names = in_order(matches.method.unique()) if len(matches) else []
         lines = [_line(matches[matches.method == name], measures) for name in names]
         spread = retrain_spread(cells, measures)
-        below = ["one Retrain, sd", "", *(_plus_minus(spread[name], _digits(name)) for name in ("fa", *measures)), ""]
+        sds = ["–" if math.isnan(sd) else f"± {sd:.{_digits(name)}f}" for name, sd in spread.items()]
+        below = ["one Retrain, sd", "", *sds, ""]
         columns = ["method", "lr", "FA", *(MEASURES[name][0] for name in measures), "seeds that reach it"]
         parts += [f"**{describe(dict(zip(SETTING, setting, strict=True)))}**", markdown(columns, [*lines, below])]
     good = "; ".join(f"{MEASURES[name][0]}: {MEASURES[name][-1]} is better" for name in measures)
@@ -296,7 +305,8 @@ def _line(rows: DataFrame, measures: Sequence[str]) -> list[str]:
     counted = reached if len(reached) else rows
     first = counted.iloc[0].to_dict()
     knobs = knobs_text({**first, **{name: _geometric_mean(counted[name]) for name in KNOBS}})
-    texts = [_mean_and_sd(counted[name], _digits(name)) for name in ("d_fa", *measures)]
+    columns = ((counted[name], _digits(name)) for name in ("d_fa", *measures))
+    texts = [mean_and_sd(values.mean(), values.std(), digits, "+") for values, digits in columns]
     return [first["method"] + "*" * (not len(reached)), knobs, *texts, f"{len(reached)} of {len(rows)}"]
 
 
@@ -306,15 +316,6 @@ def _geometric_mean(values: Series) -> float:
 
 def _digits(name: str) -> int:
     return 3 if name in ("w1", "kl") else 2
-
-
-def _plus_minus(sd: float, digits: int) -> str:
-    return "–" if math.isnan(sd) else f"± {sd:.{digits}f}"
-
-
-def _mean_and_sd(values: Series, digits: int) -> str:
-    sd = f" {_plus_minus(values.std(), digits)}" if len(values) > 1 else ""
-    return f"{round(values.mean(), digits) + 0:+.{digits}f}{sd}"  # + 0 takes the sign from -0
 
 
 NOT_REACHED = (

@@ -22,7 +22,7 @@ from falw.data import find_source
 from falw.lab import paper
 from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting, cells_of
 from falw.lab.records import FLOOR, GROUPS
-from falw.lab.tables import group_gaps, markdown, paired_gap, scores_to_markdown, side_of, table
+from falw.lab.tables import group_gaps, markdown, mean_and_sd, paired_gap, scores_to_markdown, side_of, table
 from falw.models import create
 
 if TYPE_CHECKING:
@@ -205,15 +205,11 @@ def _groups(ours: DataFrame) -> str:
     printed = {("falw" if r["balance_factor"] else "falw-tau0", r["gamma"]): r for r in paper.ablation()}
     lines = []
     for (method, gamma), rows in group_gaps(ours).groupby(["method", "gamma"], sort=False):
-        texts = {r["group"]: _signed(r["fa_mean"], r["fa_sd"]) for r in rows.to_dict("records")}
+        texts = {r["group"]: mean_and_sd(r["fa_mean"], r["fa_sd"], sign="+") for r in rows.to_dict("records")}
         lines.append([method, f"{gamma:.3g}", *(texts.get(g, "–") for g in GROUPS)])
         if theirs := printed.get((method, gamma)):
             lines.append([f"{method}, Table 3", f"{gamma:.3g}", *(f"{theirs[g]:+.2f}" for g in GROUPS)])
     return "FA minus Retrain's, by group:\n\n" + markdown(["method", "γ", *GROUPS], lines)
-
-
-def _signed(mean: float, sd: float) -> str:
-    return f"{mean:+.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
 
 
 def complete(records: DataFrame) -> list[tuple[str, str]]:

@@ -25,19 +25,12 @@ def _all() -> tuple[Row, ...]:
 
 
 def _read(row: dict[str, str]) -> Row:
-    scores = {k.lower(): float(row[k]) for k in ("FA", "RA", "TA", "MIA")}
-    name = _NAMES.get(row["method"], row["method"].replace(" + ", "+").lower())
-    setting = {k: row[k] for k in ("dataset", "model")}
-    numbers = {"ratio": float(row["ratio"]), "gamma": float(Fraction(row["gamma"]))}
-    sd = float(row["std"]) if row["std"] else None
     return {
-        "table": int(row["table"]),
-        **setting,
-        **numbers,
-        "method": name,
-        **scores,
-        "gap": float(row["avg_gap"]),
-        "sd": sd,
+        **{"table": int(row["table"]), "dataset": row["dataset"], "model": row["model"]},
+        **{"ratio": float(row["ratio"]), "gamma": float(Fraction(row["gamma"]))},
+        "method": _NAMES.get(row["method"], row["method"].replace(" + ", "+").lower()),
+        **{k.lower(): float(row[k]) for k in ("FA", "RA", "TA", "MIA")},
+        **{"gap": float(row["avg_gap"]), "sd": float(row["std"]) if row["std"] else None},
     }
 
 

@@ -258,7 +258,11 @@ DISTANCES = "distances.json"  # the file of them; `ensemble` writes it
 
 def read_distances(out: str | Path) -> Far:
     """How far the cells of a folder are from their Retrains; empty where that was not computed."""
-    path = Path(os.path.expanduser(out), DISTANCES)
+    return _read_derived(Path(os.path.expanduser(out), DISTANCES))
+
+
+def _read_derived(path: Path) -> dict[str, dict[str, Any]]:
+    """What was computed from the predictions of a folder, by key; a damaged file is set aside, with a warning."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
@@ -266,6 +270,15 @@ def read_distances(out: str | Path) -> Far:
     except (ValueError, TypeError) as error:
         quarantine(path, str(error))
         return {}
+
+
+Audited = dict[str, dict[str, Any]]  # {key: {"to": keys of Retrains, audit: {"all": {number: ...}, "head": ..., ...}}}
+AUDITS_FILE = "audits.json"  # `audits` writes it
+
+
+def read_audits(out: str | Path) -> Audited:
+    """What audits say of the cells of a folder; empty where none was asked for."""
+    return _read_derived(Path(os.path.expanduser(out), AUDITS_FILE))
 
 
 # Records as rows of a DataFrame
@@ -280,15 +293,38 @@ FAR = {  # column: group and number of `metrics.distances`
     for group in GROUPS
     for name in ("deviation", "abs_deviation", "w1", "kl", "outside")
 }
+NUMBERS_OF_AUDITS = {  # those that are one number a cell
+    "iam": ("completeness", "under", "over", "unseen", "retained"),
+    **dict.fromkeys(("rmia", "lira"), ("auc", "tpr", "retained", "spread")),
+    "ulira": ("auc", "chance_low", "chance_high", "tpr", "unseen", "retained"),
+    **{"klom": ("kl", "models"), "forgetting": ("score", "models")},
+    **{"relearning": ("gain", "epochs"), "features": ("probe", "cka", "neighbours")},
+}
+AUDITED = {  # column: group, audit and number
+    "_".join([audit, name, *[group][group == "all" :]]): (group, audit, name)
+    for group in GROUPS
+    for audit, names in NUMBERS_OF_AUDITS.items()
+    for name in names
+}
 COMPARED = [*Scores._fields, "mia_confidence", *(f"{unit}_{group}" for group in GROUPS for unit in ("fa", "p"))]
 
 
 def records(out: str | Path) -> DataFrame:
-    """A folder of records as a DataFrame, distances with them: see `frame`. Raises FileNotFoundError without any."""
-    return frame(read_records(out), read_distances(out))
+    """A folder of records as a DataFrame, distances and audits with them: see `frame`.
+
+    Raises FileNotFoundError without any.
+    """
+    return frame(read_records(out), read_distances(out), read_audits(out))
 
 
-def frame(records: Iterable[Record], distances: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> DataFrame:
+NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+
+def frame(
+    records: Iterable[Record],
+    distances: Mapping[str, Mapping[str, Any]] = NOTHING,
+    audits: Mapping[str, Mapping[str, Any]] = NOTHING,
+) -> DataFrame:
     """Records as a DataFrame, one row a cell in their order, to be asked by `query`, `groupby` and `merge`.
 
     Columns: the fields of `Setting` (lists as texts) and of `Config` (its seed aside), original_epochs and row; method,
@@ -298,19 +334,25 @@ def frame(records: Iterable[Record], distances: Mapping[str, Mapping[str, Any]] 
     code, commit and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa,
     d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. From `distances`
     (`read_distances`) come those to all Retrains of the setting and seed but the row itself: deviation, abs_deviation,
-    w1, kl and outside (see `metrics.distances`), and deviation_head, ... NaN is what was not measured.
+    w1, kl and outside (see `metrics.distances`), and deviation_head, ... From `audits` (`read_audits`) come rmia_auc,
+    rmia_auc_head, ... (NUMBERS_OF_AUDITS). NaN is what was not measured.
     Raises ValueError if a setting and seed has several Retrains of the setting's own seed.
     """
     import pandas as pd
 
-    columns = dict.fromkeys([*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS), *FAR])
-    each = [{**columns, **_row(record), **_far(distances.get(record["key"], {}))} for record in records]
+    columns = dict.fromkeys(
+        [*SETTING, *SEEDS, *CONFIG, *COMPARED, *(f"counts_{group}" for group in GROUPS), *FAR, *AUDITED]
+    )
+    each = [
+        {**columns, **_row(r), **_far(distances.get(r["key"], {})), **_found(audits.get(r["key"], {}))} for r in records
+    ]
     rows = pd.DataFrame(each).drop_duplicates("key", ignore_index=True)
     kinds = {
         **dict.fromkeys(["size", "classes", "per_class"], "Int64"),
-        **dict.fromkeys(["ratio", "gamma", "val", *COMPARED, *FAR], float),
+        **dict.fromkeys(["ratio", "gamma", "val", *COMPARED, *FAR, *AUDITED], float),
     }
-    return _beside_retrain(rows.astype(kinds).assign(label=_method_labels(rows)))
+    # A copy lies in one piece: pandas warns of a frame that is added to in many.
+    return _beside_retrain(rows.astype(kinds).copy().assign(label=_method_labels(rows)))
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -332,6 +374,10 @@ def _far(entry: Mapping[str, Any]) -> dict[str, float]:
     return {column: entry.get(group, {}).get(name) for column, (group, name) in FAR.items()}
 
 
+def _found(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {c: entry.get(audit, {}).get(group, {}).get(name) for c, (group, audit, name) in AUDITED.items()}
+
+
 def _in_words(setting: dict[str, Any]) -> dict[str, Any]:
     """A setting whose lists of what to forget are texts, which may be grouped by."""
     words = dict(setting)
@@ -339,6 +385,8 @@ def _in_words(setting: dict[str, Any]) -> dict[str, Any]:
         words["forget"] = f"{len(listed)} listed images ({digest(listed)[:6]})"
     if classes := setting.get("forget_classes"):
         words["forget_classes"] = " and ".join(classes)
+    if counts := setting.get("histogram"):
+        words["histogram"] = ":".join(map(str, counts))
     return words
 
 

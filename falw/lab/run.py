@@ -118,7 +118,8 @@ def _split(setting: Setting, data: Dataset, seed: int) -> Split:
     val = data.val if setting.val is None else setting.val
     if setting.asked:
         return split_asked(setting, data, val, seed)
-    return long_tailed_split(data.train.y, setting.ratio, setting.gamma, val, seed, setting.cap)
+    gamma = setting.gamma if setting.histogram is None else None
+    return long_tailed_split(data.train.y, setting.ratio, gamma, val, seed, setting.cap, histogram=setting.histogram)
 
 
 def original(
@@ -376,7 +377,8 @@ def run_cells(
             for cell, record in each(wave):
                 records[cell.key] = record
                 if record["scores"] is None:
-                    law = "" if cell.setting.asked else f"gamma {cell.setting.gamma:g}, "
+                    drawn = cell.setting.description
+                    law = f"gamma {drawn['gamma']:g}, " if "gamma" in drawn else ""
                     name = f"{cell.method}, {law}seed {cell.setting.seed}"
                     warnings.warn(f"{name}: {record['failed']}", stacklevel=2)
                 bar.set_postfix_str(cell.method)

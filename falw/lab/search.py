@@ -228,7 +228,7 @@ def tuned_difference(
     trials: those of the search, as `bootstrap_choice` takes them; runs: of other seeds of one setting, several rates a
     method. "mean" is at the rates chosen, "low" and "high" hold 95 % of what is expected of the mean when the search's
     seeds are drawn again, the same for both methods, and the runs' seeds spread as Student's t says. A rate that is
-    chosen and did not run gives way to the nearest that did; "moved" is the share of draws with one.
+    chosen and that not all seeds ran gives way to the nearest that they did; "moved" is the share of draws with one.
     """
     import numpy as np
 
@@ -238,7 +238,7 @@ def tuned_difference(
     sides, moved = [], np.zeros(draws + 1, dtype=bool)
     for name in (method, base):
         tried = {trial["changes"]["lr"]: trial["gaps"] for trial in trials if trial["method"] == name}
-        wide = runs[runs["method"] == name].pivot(index="seed", columns="lr", values="gap").dropna()
+        wide = runs[runs["method"] == name].pivot(index="seed", columns="lr", values="gap").dropna(axis=1)
         apart = abs(np.subtract.outer(np.log([*tried]), np.log([*wide.columns])))
         best = np.array([*tried.values()])[:, again].mean(axis=2).argmin(axis=0)
         sides.append(wide.iloc[:, apart.argmin(axis=1)[best]])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, RETRAIN
+from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, REQUESTS, RETRAIN
 from falw.lab.records import CONFIG, FLOOR, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores
@@ -29,7 +29,18 @@ DISTRIBUTION = {  # of p_true on the forget set, and of probabilities: `metrics.
     **{"w1": "W1", "w1_head": "W1 head", "w1_mid": "W1 mid", "w1_tail": "W1 tail"},
     **{"kl": "KL", "outside": "outside (%)"},
 }
-SCORES = {"paper": COLUMNS, "distribution": DISTRIBUTION, "all": {**COLUMNS, **DISTRIBUTION}}
+AUDIT_COLUMNS = {  # see `records.NUMBERS_OF_AUDITS`; of those that nobody asked for there is no column in a table
+    **{"iam_completeness": "IAM", "iam_under": "under (%)", "iam_over": "over (%)"},
+    **{"rmia_auc": "RMIA AUC", "rmia_spread": "of references (sd)"},
+    **{"rmia_auc_head": "RMIA head", "rmia_auc_mid": "RMIA mid", "rmia_auc_tail": "RMIA tail"},
+    **{"lira_auc": "LiRA AUC", "lira_tpr": "LiRA TPR", "lira_retained": "LiRA retained"},
+    **{"relearning_gain": "relearnt (points)", "relearning_epochs": "epochs"},
+    **{"features_probe": "probe (%)", "features_cka": "CKA", "features_neighbours": "neighbours"},
+}
+SCORES = {
+    **{"paper": COLUMNS, "distribution": DISTRIBUTION, "audits": AUDIT_COLUMNS},
+    "all": {**COLUMNS, **DISTRIBUTION, **AUDIT_COLUMNS},
+}
 
 
 KNOBS = ("lr", "coefficient")  # values of `Config` that say how much a method forgets
@@ -65,7 +76,8 @@ def turned_in(runs: DataFrame) -> str:
 def table(frame: DataFrame, scores: str = "paper") -> DataFrame:
     """Rows of the paper's kind, one a setting and method: scores, gaps to Retrain and seconds over seeds.
 
-    scores: "paper"; "distribution", distances to all Retrains of a setting and seed; "all". ValueError for another.
+    scores: "paper"; "distribution", distances to all Retrains of a setting and seed; "audits", what `audits.json` says;
+    "all". ValueError for another.
 
     Columns are method (the label, see `records.frame`), its "lr" and "coefficient" (`values_read`), seeds, without
     those that diverged, and diverged; "fa_mean", "fa_sd" (NaN for one seed) and "fa_gap", the mean over seeds of the
@@ -246,7 +258,7 @@ def pooled_probabilities(frame: DataFrame) -> DataFrame:
     return sums.eval("mean = total / images").assign(counts=counts)[["mean", "counts"]]
 
 
-OF_SET = [name for name in SETTING if name not in (*POWER_LAW, "split_mismatch", "forget", "forget_classes")]
+OF_SET = [name for name in SETTING if name not in (*POWER_LAW, *REQUESTS, "split_mismatch")]
 
 
 def gate(frame: DataFrame) -> DataFrame:
@@ -301,6 +313,7 @@ def scores_to_markdown(rows: DataFrame) -> str:
     they are read.
     """
     parts, columns = [], {k: heading for k, heading in SCORES["all"].items() if f"{k}_mean" in rows}
+    columns = {k: h for k, h in columns.items() if k not in AUDIT_COLUMNS or rows[f"{k}_mean"].notna().any()}
     for setting, same in rows.groupby(SETTING, dropna=False, sort=False):
         seeds = int((same["seeds"] + same["diverged"]).max())
         cells = same.to_dict("records")
@@ -334,9 +347,15 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     mean, sd, gap = (row.get(f"{column}_{part}", math.nan) for part in ("mean", "sd", "gap"))
     if math.isnan(mean):
         return "–"
-    digits = 1 if column == "seconds" else 3 if column in DISTRIBUTION else 2
-    text = f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+    digits = 1 if column == "seconds" else 3 if column in (*DISTRIBUTION, *AUDIT_COLUMNS) else 2
+    text = mean_and_sd(mean, sd, digits)
     return text if math.isnan(gap) else f"{text} ({gap:.2f})"
+
+
+def mean_and_sd(mean: float, sd: float, digits: int = 2, sign: str = "") -> str:
+    """A mean over seeds with its standard deviation, left out where it is NaN; "+" puts a sign before every mean."""
+    rounded = round(mean, digits) + 0  # + 0 takes the sign from -0
+    return f"{rounded:{sign}.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str = ".2f", align: str = "right") -> str:

@@ -11,9 +11,7 @@ from falw.images import Dataset
 from falw.methods import Method, unlearn
 from falw.models import true_probability
 from falw.split import Split
-from falw.train import (
-    Config,
-)
+from falw.train import Config
 from falw.weights import ClassStats, balance_factor, class_stats, forgetting_weight, z_score
 
 

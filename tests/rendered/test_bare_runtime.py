@@ -1,7 +1,7 @@
 """A chapter in a bare runtime: an environment with only what a hosted one brings, and the chapter's own first cell.
 
 The environment is made of links to packages that are installed here, so nothing large is downloaded. The setup cell
-runs as it stands; git is told to find the repository's address on this disk.
+runs as it stands; git is told to find the repository's address on this disk, in a clone that has the release.
 """
 
 import importlib.metadata
@@ -66,6 +66,15 @@ def torch_of(python):
     return run(python, "import torch; print(torch.__version__, torch.__file__)")
 
 
+def released(tag, home):
+    """A clone of this repository in which what is checked out is the release."""
+    clone = home / "released.git"
+    if not clone.exists():
+        subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, clone], check=True)
+        subprocess.run(["git", "-C", clone, "tag", "--force", tag], check=True, stdout=subprocess.DEVNULL)
+    return clone
+
+
 @pytest.mark.parametrize("chapter", ["06-balance-factor", "10-your-own-data"])
 def test_a_chapter_installs_itself_runs_and_leaves_torch_alone(chapter, bare, monkeypatch):
     python, content = bare
@@ -78,10 +87,11 @@ def test_a_chapter_installs_itself_runs_and_leaves_torch_alone(chapter, bare, mo
     kernels.mkdir(parents=True, exist_ok=True)
     (kernels / "kernel.json").write_text(json.dumps({**spec, "display_name": "bare"}))
     monkeypatch.setenv("JUPYTER_PATH", str(content.parent / "share"))
-    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    clone = released(repository["branch"], content.parent)
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{ROOT.as_uri()}.insteadOf")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", address)
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{clone.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", repository["url"])
     monkeypatch.setenv("PATH", f"{python.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PYTHONPATH", raising=False)
 
@@ -90,4 +100,6 @@ def test_a_chapter_installs_itself_runs_and_leaves_torch_alone(chapter, bare, mo
     NotebookClient(notebook, timeout=None, startup_timeout=300, kernel_name="bare", resources=resources).execute()
 
     assert torch_of(python) == before
+    said = "".join(output.text for output in notebook.cells[1].outputs if output.output_type == "stream")
+    assert f"falw {repository['branch'].removeprefix('v')} torch {before.split()[0].partition('+')[0]}" in said
     assert str(content.parent) in run(python, "import falw; print(falw.__file__)", cwd=content)
