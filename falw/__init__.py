@@ -26,17 +26,17 @@ The core is an evening's reading, in this order (`make contents` writes the list
   tail
 - models.py, 117 lines: Networks by name (tiny, ResNet-18, VGG-16), fresh weights for one, and what one says:
   probabilities, features
-- weights.py, 258 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
+- weights.py, 261 lines: FaLW's weight of a forgotten sample: z-score, balance factor, `FaLW` (Eqs. 5 to 7), the Beta
   fit (Eq. 13)
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 388 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
-- parts.py, 262 lines: The parts of methods: targets (random, FGSM), weights, masks (SalUn, SFRon), coefficients,
-  penalties
-- methods.py, 435 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
+  shares
+- methods.py, 477 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
@@ -70,6 +70,8 @@ _HOME = {
     "modules": [],
     "config": ["Config"],
     "influence": [],
+    "dampening": [],
+    "adversarial": [],
     "indices": [],
     "distil": [],
     "auditors": [

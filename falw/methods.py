@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from falw import distil, parts
+from falw.adversarial import nearest_examples, nearest_label
 from falw.checks import admit
 from falw.config import Config
+from falw.dampening import dampening
 from falw.files import Checkpoint
 from falw.images import Dataset
 from falw.influence import influence
@@ -46,16 +48,19 @@ class Method:
     """One row: Formulation 1 as data (see `train.Objective`), and where the method starts from.
 
     `fresh` starts from new weights and not from the Original. `widen` gives the network an extra output while it
-    trains; `keep_extra` leaves it there. `retain_share` is the share of D_r that is trained on, drawn once. `config`
-    holds what the method itself fixes in a `Config` (see `settle`). `function` replaces the loop by a plain function of
-    the task. `search` is where a search for its values begins (`lab.search`), none for a row that names in `tuned_as`
-    the row at whose tuned values it runs; `published` are values of its source, for a cell that nobody has tuned.
-    `colour` is that of its lines and bars; a variant that keeps its base's takes the next of the cycle.
+    trains; `keep_extra` leaves it there. `enlarge` adds images to those that are trained on, `retain_share` is the
+    share of D_r that is trained on, drawn once. `config` holds what the method itself fixes in a `Config` (see
+    `settle`). `function` replaces the loop by a plain function of the task. `search` is where a search for its values
+    begins (`lab.search`), none for a row that names in `tuned_as` the row at whose tuned values it runs; `published`
+    are values of its source, for a cell that nobody has tuned. `colour` is that of its lines and bars; a variant that
+    keeps its base's takes the next of the cycle.
     """
 
     name: str
     summary: str
     batches: str = "union"
+    sampling: Callable[[Task], Tensor] | None = None
+    enlarge: Callable[[Task], Task] | None = None
     targets: Callable[[Task], Target] = parts.own_labels
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     retain_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = label_loss
@@ -97,7 +102,7 @@ class Method:
 
     def objective(self, task: Task) -> Objective:
         """The objective of this row for one task: every builder called once."""
-        builders = {"weight": self.weight, "penalty": self.penalty, "mask": self.mask}
+        builders = {name: getattr(self, name) for name in ("sampling", "weight", "penalty", "mask")}
         built: dict[str, Any] = {name: build and build(task) for name, build in builders.items()}
         same = ("batches", "forget_loss", "retain_loss", "beta", "normalise", "mask_on", "mask_steps", "clip")
         return Objective(
@@ -168,7 +173,7 @@ be = Method(
 )
 
 bs = Method(
-    "bs", "teach the forget set as its nearest class", batches="forget", targets=parts.nearest_label(), search=_decades
+    "bs", "teach the forget set as its nearest class", batches="forget", targets=nearest_label(), search=_decades
 )
 
 l1_sparse = replace(
@@ -266,7 +271,23 @@ lotus = Method(
     colour="#AA4499",
 )
 
-RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus)
+ssd = Method(
+    "ssd",
+    "dampen the weights that matter to the forget set most, once",
+    function=dampening(),
+    search=tuple({"coefficient": 10 ** (k / 8)} for k in range(9)),  # at 1 all shrinks that can
+    colour="#661100",
+)
+
+amun = Method(
+    "amun",
+    "train on, with the nearest adversarial examples of the forget set under the labels seen there",
+    enlarge=nearest_examples(),
+    search=_doubling(0.005),
+    colour="#DDCC77",
+)
+
+RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun)
 
 once, redrawn = parts.random_labels(), rl.targets
 
@@ -315,18 +336,25 @@ def _sweep(name: str, how: str, **options: Any) -> Method:
     return replace(falw, name=name, summary=f"FaLW {how}", weight=parts.falw_weight(**options), tuned_as="falw")
 
 
+def _reweighted(row: Method) -> Method:
+    how = "retained images drawn by the class shares of all"
+    return replace(row, name=f"{row.name}-reweighted", summary=f"{row.summary}; {how}", sampling=parts.class_shares)
+
+
 # One part of a row exchanged, to see what that part does. FaLW draws labels once and never the own, RL and SalUn every
 # epoch and from all classes: two things, which -fixed and -redrawn exchange together, so that both sides have the same.
 # "all" leaves these rows out; they are asked for by name.
+rl_fixed = replace(
+    rl,
+    name="rl-fixed",
+    summary="RL, two things changed: labels drawn once, and never the own",
+    targets=once,
+    search=_doubling(0.0025),
+    colour="#8C510A",
+)
+
 _variants = (
-    replace(
-        rl,
-        name="rl-fixed",
-        summary="RL, two things changed: labels drawn once, and never the own",
-        targets=once,
-        search=_doubling(0.0025),
-        colour="#8C510A",
-    ),
+    rl_fixed,
     replace(
         salun,
         name="salun-fixed",
@@ -380,6 +408,19 @@ _variants = (
         weight=parts.falw_weight(refresh="epoch"),
         tuned_as="rl+falw",
     ),
+    # The public port of FaLW, unlearn/trainers/falw.py of torchunlearn: labels of any class redrawn, sigma_c with n in
+    # its denominator and hardly a floor. Departure: it passes a batch of D_f and one of D_r through the network by
+    # themselves, so D_f comes round more than once an epoch and has its own batch norm; and in float32 its variance,
+    # E[p^2] - mean^2, is lost near p = 1.
+    replace(
+        rl_falw,
+        name="falw-port",
+        summary="RL with FaLW weights, as a public port has them",
+        targets=redrawn,
+        weight=parts.falw_weight(unbiased=False, floor=1e-8),
+        search=rl.search,
+    ),
+    *(_reweighted(row) for row in (retrain, ft, rl_fixed)),
 )
 
 VARIANTS: dict[str, Method] = {row.name: row for row in _variants}
@@ -422,12 +463,13 @@ def unlearn(
     with seeded(config.seed, x.device):  # for a network that draws in eval mode, too
         if row.function is not None:
             return row.function(task).eval()
+        task = row.enlarge(task) if row.enlarge is not None else task
         objective = row.objective(task)
     model = (distil.start_afresh(task) if row.fresh else duplicate(original)).to(x.device)
     head = head_of(model, x[:8]) if row.widen else None
     if head is not None:
         widen_head(head, config.seed)
-    fit(model, data, row.drawn(task), objective, config, on_epoch, checkpoint)
+    fit(model, task.data, row.drawn(task), objective, config, on_epoch, checkpoint)
     if head is not None and not row.keep_extra:
         narrow_head(head)
     elif head is not None:

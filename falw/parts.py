@@ -1,4 +1,4 @@
-"""The parts of methods: targets (random, FGSM), weights, masks (SalUn, SFRon), coefficients, penalties.
+"""The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class shares.
 
 A part is a builder: a function of a `Task` (the Original, the data, the split, the configuration), since masks, labels
 and weights depend on it. `methods` puts parts together, one row a method.
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from falw import train
 from falw.config import Config
 from falw.images import Dataset
-from falw.modules import duplicate, seeded, trainable
+from falw.modules import duplicate, trainable
 from falw.split import Split
 from falw.train import Batch, Weight, constant
 from falw.weights import FaLW
@@ -75,45 +75,24 @@ def random_labels(redraw: bool = False, may_be_own: bool = False) -> Callable[[T
     return label_part(build, "random labels, " + ("redrawn" if redraw else "once"))
 
 
-def nearest_label(bound: float = 0.1) -> Callable[[Task], Target]:
-    """The class the Original sees after one signed gradient step of `bound` away from the label (FGSM).
-
-    Departure: none from the public code, which does not exclude the true class where the attack fails.
-    Raises ValueError for a network that takes uint8 images only. Source: Chen et al. 2023 (boundary shrink).
-    """
-
-    def build(task: Task) -> Target:
-        attacked = duplicate(task.original).to(task.data.train.x.device).eval().requires_grad_(False)
-        dtype, white = next(attacked.parameters()).dtype, _white(attacked, task.data.train.x[:8])
-
-        def target(batch: Batch) -> Tensor:
-            x = (batch.x.float() / (255 / white)).requires_grad_()
-            loss = F.cross_entropy(attacked(x.to(dtype)).float(), batch.y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, x)
-            moved = (x + bound * white * gradient.sign()).clamp(0, white).mul(255 / white).round() / (255 / white)
-            return attacked(moved.detach().to(dtype)).argmax(1)
-
-        return target
-
-    return build
-
-
-def _white(model: nn.Module, x: Tensor) -> int:
-    """Which number stands for 255 in images that are floats, 1 or 255: that for which `model` says the same."""
-    dtype = next(model.parameters()).dtype
-    for white in (1, 255):
-        with seeded(0, x.device):
-            logits = model(x).float()
-        with seeded(0, x.device):
-            other = model((x.float() / (255 / white)).to(dtype)).float()
-        if (other - logits).abs().max() <= 0.05 * logits.abs().max():
-            return white
-    raise ValueError("bs needs a network that takes images as floats, 0..1 or 0..255, too: begin with falw.Normalize")
-
-
 def extra_label(task: Task) -> Target:
     """A class that does not exist: index C, the output that `widen_head` adds."""
     return lambda batch: torch.full_like(batch.y, task.data.num_classes)
+
+
+# How often retained images are drawn.
+
+
+def class_shares(task: Task) -> Tensor:
+    """N_c / N_{r,c} of the class c of each training image, float64 (n,): D_r drawn so has the class shares of D.
+
+    N_c counts what the Original was trained on, D_f and D_r. Source: De Min et al. 2025 (REWEIGHT).
+
+    Departure: groups are classes; theirs are pairs of a class and an attribute, such as a gender, that our data lack.
+    """
+    y = task.data.train.y.cpu()
+    retained = torch.bincount(y[task.split.retain], minlength=task.data.num_classes).double()
+    return ((retained + task.split.forget_counts) / retained.clamp(min=1))[y]
 
 
 # Weights of forgotten samples.
@@ -155,10 +134,10 @@ def inverse_loss(task: Task) -> Weight:
 
 
 def batch_gradients(task: Task, part: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """For each batch of "forget" or "retain": its size and the gradients of the Original's mean cross-entropy on it.
+    """The size of each batch of "forget", "retain" or "union", and the gradients of the Original's cross-entropy there.
 
-    Of what may move; 0 for what the loss does not depend on. Eval mode, augmented images, in the order of the first
-    epoch; the last batch may hold a single image.
+    The gradients of the batch's mean, of what may move; 0 for what the loss does not depend on. Eval mode, augmented
+    images, in the order of the first epoch; the last batch may hold a single image.
     """
     images, device = task.data.train, task.data.train.x.device
     model = duplicate(task.original).to(device).eval()
@@ -199,13 +178,14 @@ def fisher_mask(threshold: float = 1.0) -> Callable[[Task], dict[str, Tensor]]:
     """
 
     def build(task: Task) -> dict[str, Tensor]:
-        forget, retain = (_mean_square(batch_gradients(task, part)) for part in ("forget", "retain"))
+        forget, retain = (mean_square(batch_gradients(task, part)) for part in ("forget", "retain"))
         return {name: (forget[name] + 1e-15) / (retain[name] + 1e-15) >= threshold for name in forget}
 
     return build
 
 
-def _mean_square(batches: Iterator[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+def mean_square(batches: Iterator[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The mean over batches of the squared gradient, entry by entry."""
     total: dict[str, Tensor] = {}
     count = 0
     for _, gradients in batches:

@@ -28,7 +28,7 @@ from falw.models import probabilities
 from falw.modules import drop_history, seeded, train_mode, trainable
 from falw.split import Split
 
-ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK, SUBSET = range(6)  # independent streams of random numbers
+ORDER, AUGMENT, LABELS, FORGET_ORDER, NETWORK, SUBSET, SAMPLING = range(7)  # independent streams of random numbers
 
 
 def stream_seed(seed: int, epoch: int, stream: int) -> int:
@@ -122,9 +122,11 @@ class Objective:
     change; it acts on the "update" (weights, momentum and decay: frozen entries keep their bits) or on the "gradient"
     only (decay and momentum still move frozen entries), in "all" steps or in "forget" steps. `clip` bounds the
     gradient's norm in forget steps. `normalise` divides the weights by their mean over the batch's forgotten samples.
+    `sampling`: see `epoch_steps`.
     """
 
     batches: str = "union"
+    sampling: Tensor | None = None
     target: Callable[[Batch], Tensor] = own_label
     forget_loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     retain_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = label_loss
@@ -165,18 +167,21 @@ ALTERNATE_EVERY = 5  # steps of D_r to one of D_f, as in SFRon
 PASSES = {"retain": ("retain",), "forget": ("forget",), "union": ("both",), "sequential": ("forget", "retain")}
 
 
-def epoch_steps(batches: str, split: Split, config: Config, epoch: int, join: bool = True) -> list[Step]:
+def epoch_steps(
+    batches: str, split: Split, config: Config, epoch: int, join: bool = True, sampling: Tensor | None = None
+) -> list[Step]:
     """The steps of one epoch. The order of a subset is the order of the whole training set restricted to it.
 
     "retain", "forget", "union": one pass over D_r, D_f or both mixed. "sequential": D_f, then D_r. "alternate": a pass
     over D_r with a batch of D_f before every fifth step, counted over the whole run.
 
     A pass is cut into batches of config.batch_size; the last may be smaller. With `join` a last batch of one image, on
-    which batch norm cannot train, is joined to the batch before it.
+    which batch norm cannot train, is joined to the batch before it. `sampling` (n,), a number for each training image,
+    exchanges every retained image of a pass for one that is drawn from D_r in proportion to it, with replacement.
     """
 
     def one_pass(kind: str, epoch: int, stream: int = ORDER) -> list[Tensor]:
-        return _one_pass(kind, split, config, epoch, stream, join)
+        return _one_pass(kind, split, config, epoch, stream, join, sampling)
 
     if batches in PASSES:
         parts = [(kind, index) for kind in PASSES[batches] for index in one_pass(kind, epoch)]
@@ -195,12 +200,19 @@ def epoch_steps(batches: str, split: Split, config: Config, epoch: int, join: bo
     return steps
 
 
-def _one_pass(kind: str, split: Split, config: Config, epoch: int, stream: int, join: bool) -> list[Tensor]:
+def _one_pass(
+    kind: str, split: Split, config: Config, epoch: int, stream: int, join: bool, sampling: Tensor | None
+) -> list[Tensor]:
     chosen = {"retain": split.retain, "forget": split.forget, "both": torch.cat([split.forget, split.retain])}[kind]
     member = torch.zeros(len(split.forget) + len(split.retain) + len(split.val), dtype=torch.bool)
     member[chosen] = True
     order = torch.randperm(len(member), generator=generator(config.seed, epoch, stream))
-    parts = list(order[member[order]].split(config.batch_size))
+    index = order[member[order]]
+    if sampling is not None:
+        g = generator(config.seed, epoch, SAMPLING)
+        drawn = torch.multinomial(sampling[split.retain], len(split.retain), replacement=True, generator=g)
+        index = index.masked_scatter(torch.isin(index, split.retain), split.retain[drawn])
+    parts = list(index.split(config.batch_size))
     if join and len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
@@ -275,7 +287,9 @@ def fit(
 
     for epoch in range(checkpoint.resume(parts) if checkpoint is not None else 0, config.epochs):
         draws, losses, several = draw_augmentation(len(images.y), config, epoch, device), [], None
-        steps = steps_to_device(epoch_steps(objective.batches, split, config, epoch), device)
+        steps = steps_to_device(
+            epoch_steps(objective.batches, split, config, epoch, sampling=objective.sampling), device
+        )
         with seeded(stream_seed(config.seed, epoch, NETWORK), device):  # what the network itself draws
             if not objective.follow(model, epoch):
                 break

@@ -27,7 +27,7 @@ class ClassStats(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # (C,) float64; 0 where a class has no unseen image
 
 
-def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3) -> ClassStats:
+def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3, unbiased: bool = True) -> ClassStats:
     """mu_c and sigma_c of the true-class probabilities p_true (n,) with labels y (n,), in float64, two passes.
 
     sigma_c is at least `floor`: a class whose probabilities are all alike (fully forgotten, or one image) would
@@ -35,12 +35,12 @@ def class_stats(p_true: Tensor, y: Tensor, num_classes: int, floor: float = 1e-3
 
     Departure: the paper calls sigma_c a standard deviation and prints no formula. Here n - 1 is in the denominator, as
     unseen images are a sample of their class. With n it would be smaller, and every z-score larger, by the factor
-    sqrt(n / (n - 1)): 1.01 for 50 unseen images of a class, 1.41 for two.
+    sqrt(n / (n - 1)): 1.01 for 50 unseen images of a class, 1.41 for two. So it is without `unbiased`.
     """
     member, p = _one_hot(y, num_classes), p_true.detach().double()
     count = member.sum(0)
     mean = member.T @ p / count.clamp(min=1)
-    variance = member.T @ (p - mean[y]) ** 2 / (count - 1).clamp(min=1)
+    variance = member.T @ (p - mean[y]) ** 2 / (count - int(unbiased)).clamp(min=1)
     return ClassStats(mean, variance.sqrt().clamp(min=floor), count)
 
 
@@ -192,6 +192,7 @@ class FaLW:
         dist: str = NORMAL,
         floor: float = 1e-3,
         rolling: int = 512,
+        unbiased: bool = True,
     ):
         if not (refresh in ("epoch", "rolling") or (isinstance(refresh, int) and refresh >= 1)):
             raise ValueError(f"unknown refresh {refresh!r}; choose a number of steps from 1 up, 'epoch' or 'rolling'")
@@ -205,12 +206,14 @@ class FaLW:
         _above_0("eta", eta)
         if not 0 <= floor < math.inf:
             raise ValueError(f"floor {floor} is not a number from 0 up: it is the least standard deviation of a class")
-        if dist == BETA and (eta, floor) != (1.0, 1e-3):
-            raise ValueError(f"eta {eta} and floor {floor} change nothing under dist '{BETA}': leave them out")
+        if dist == BETA and (eta, floor, unbiased) != (1.0, 1e-3, True):
+            said = f"eta {eta}, unbiased {unbiased} and floor {floor}"
+            raise ValueError(f"{said} change nothing under dist '{BETA}': leave them out")
         if rolling < 1:
             raise ValueError(f"rolling {rolling} is too small: give how many images to evaluate at once, from 1 up")
         self.x, self.y = val
-        self.num_classes, self.floor, self.eta, self.dist = len(counts), floor, eta, dist
+        self.num_classes, self.eta, self.dist = len(counts), eta, dist
+        self.spread: dict[str, Any] = {"floor": floor, "unbiased": unbiased}
         self.refresh, self.rolling = refresh, min(rolling, len(self.y))
         self.balance = balance_factor(counts, tau).to(self.y.device)
         self.p_val = torch.full(self.y.shape, float("nan"), device=self.y.device)  # latest p of each unseen image
@@ -245,7 +248,7 @@ class FaLW:
 
     def _fit(self) -> None:
         beta, known = self.dist == BETA, (self.p_val, self.y, self.num_classes)
-        self.stats = beta_fit(*known) if beta else class_stats(*known, self.floor)
+        self.stats = beta_fit(*known) if beta else class_stats(*known, **self.spread)
 
     def __call__(self, p_true: Tensor, y: Tensor, loss: Tensor | None = None) -> Tensor:
         """Weights (b,) in [0, 2] for probabilities p_true (b,) of the true labels y (b,); `loss` is not used."""

@@ -17,7 +17,7 @@ from falw.files import write_atomic
 from falw.lab import cells as lab_cells
 from falw.lab import records as lab_records
 from falw.lab import run as runs
-from falw.lab.cells import FLOOR_SEED, RECIPES, UNLEARN, Cell, Setting, cells_of, find_rows
+from falw.lab.cells import FLOOR_SEED, RECIPES, UNLEARN, Cell, Setting, cells_of, check_changes, find_rows
 from falw.lab.engines import find_device
 from falw.lab.records import read_predictions, read_record, read_records
 from falw.lab.run import load_setting, original_of, run
@@ -611,6 +611,14 @@ def test_a_sweep_runs_at_the_rate_of_the_row_it_varies():
     assert swept.config == own.config and swept.config.lr == lab_cells.tuned()["textures/tiny"]["falw"]["lr"]
 
 
+def test_a_row_that_starts_afresh_trains_as_retrain_does_whatever_changes():
+    own, other, ft = cells_of(Setting(seed=3), ["retrain-reweighted", "ft"], original_epochs=7, retrains=1, lr=0.5)[1:]
+    assert own.method == "retrain" and other.config == own.config == own.recipe and other.config.epochs == 7
+    assert ft.config.lr == 0.5 and len({own.key, other.key, ft.key}) == 3
+    with pytest.raises(ValueError, match="lr 0.5 changes nothing of retrain-reweighted"):
+        check_changes(find_rows("retrain-reweighted"), {"lr": 0.5})
+
+
 def test_a_row_that_nobody_tuned_runs_at_the_values_of_its_source(monkeypatch):
     values = {}
     monkeypatch.setattr(lab_cells, "tuned", lambda out: {"textures/tiny": {"lotus": values}})
@@ -668,7 +676,7 @@ def test_a_change_that_no_method_reads_is_refused(tmp_path):
 
 def test_a_change_goes_where_one_method_reads_it():
     """A builder that reads the coefficient says so: the values that were searched are all read."""
-    reading = {"iu", "l1-sparse", "sfron", "sfron+falw", "neggrad+", "scrub", "lotus", "lotus+falw"}
+    reading = {"iu", "l1-sparse", "sfron", "sfron+falw", "ssd", "neggrad+", "scrub", "lotus", "lotus+falw"}
     assert {n for n, row in ROWS.items() if row.reads("coefficient")} == reading
     assert all(row.reads(key) for row in ROWS.values() if row.search for key in row.search[0])
 

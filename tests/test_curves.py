@@ -133,7 +133,7 @@ def test_a_curve_begins_beside_the_middle_of_what_a_search_tries():
 
 
 def test_every_method_has_a_knob_and_a_row_without_one_is_refused():
-    assert {name for name in {**METHODS, **VARIANTS} if knob(find_method(name)) == "coefficient"} == {"iu"}
+    assert {name for name in {**METHODS, **VARIANTS} if knob(find_method(name)) == "coefficient"} == {"iu", "ssd"}
     stiff = replace(find_method("rl"), name="stiff", config={"lr": 0.1})
     with pytest.raises(ValueError, match="stiff reads neither a learning rate nor a coefficient"):
         knob(stiff)

@@ -514,7 +514,7 @@ def test_bs_moves_pixels_of_the_size_that_the_network_takes(few, parts):
     numbers = nn.Sequential(Normalize((0.0,) * 3, (1.0,) * 3), nn.Flatten(), copy.deepcopy(bytes_.fc))
     models = [parameters(unlearn("bs", m, few, parts, replace(ONE, flip=False))) for m in (bytes_, numbers)]
     torch.testing.assert_close(*models)
-    with pytest.raises(ValueError, match=r"^bs needs a network that takes images as floats"):
+    with pytest.raises(ValueError, match=r"^bs and amun need a network that takes images as floats"):
         unlearn("bs", nn.Sequential(Only(), nn.Flatten(), nn.Linear(192, CLASSES)), few, parts, ONE)
 
 

@@ -4,7 +4,7 @@ import functools
 import json
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import matplotlib
 import pytest
@@ -26,7 +26,7 @@ from falw.lab.cells import Cell, Setting, cells_of
 from falw.lab.fingerprint import fingerprint
 from falw.lab.records import read_record
 from falw.lab.run import run, run_cell
-from falw.methods import METHODS, SHIPPED
+from falw.methods import ABOUT, METHODS, SHIPPED
 from falw.parts import falw_weight, saliency_mask
 
 SETTING = Setting("textures", size=8, classes=4, per_class=12)
@@ -132,6 +132,16 @@ def test_parts_of_the_package_are_told_apart_by_their_numbers():
     assert len({fingerprint(r) for r in other}) == len(other)
     assert fingerprint(row(weight=falw_weight(tau=0.2))) == fingerprint(row(weight=falw_weight(tau=0.2)))
     assert len({fingerprint(r) for r in SHIPPED.values()}) == len(SHIPPED)
+
+
+def test_a_field_that_came_later_is_part_of_what_a_row_is_only_where_it_is_set(monkeypatch):
+    described = []
+    monkeypatch.setattr("falw.lab.fingerprint._described", lambda value, outer: described.append(value) or repr(value))
+    names = [f.name for f in fields(METHODS["rl"]) if f.name not in (*ABOUT, "sampling", "enlarge")]
+    fingerprint(row())
+    assert len(described) == len(names)
+    fingerprint(row(sampling=soft))
+    assert len(described) == 2 * len(names) + 1
 
 
 def test_what_a_row_is_called_and_how_it_looks_and_is_searched_is_not_what_it_does():

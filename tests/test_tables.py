@@ -16,7 +16,7 @@ from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
 from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
-from falw.methods import METHODS
+from falw.methods import METHODS, VARIANTS
 from falw.split import power_law_counts
 
 KEYS = map(str, itertools.count())
@@ -256,6 +256,8 @@ def test_the_table_of_methods_names_the_parts_of_each():
     assert rows["falw"] == falw and rows["lotus"][2:4] == ["smoothed, as D_f is known", "target loss"]
     assert (rows["rl"][2], rows["rl+falw"][2]) == ("random labels, redrawn", "random labels, once")
     assert rows["ft"] == ["retain", "–", "–", "label loss", "–", "–", "–"] and rows["iu"] == ["influence", *"––––––"]
+    assert rows["ssd"] == ["dampening", *"––––––"] and rows["amun"][0] == "union, nearest examples"
+    assert "| retain, class shares " in methods_to_markdown({"x": VARIANTS["ft-reweighted"]})
     sfron = ["alternate", "negative cross entropy", "own labels", "label loss", "inverse loss", "–", "fisher mask"]
     assert rows["sfron"] == sfron and rows["ga"][3] == "–"
 

@@ -92,6 +92,8 @@ def test_class_stats_are_numpys(seed, classes, n):
     spread = [q.std(ddof=1) if len(q) > 1 else 0 for q in own]
     assert got.std.tolist() == pytest.approx([max(s, 1e-3) for s in spread], rel=1e-10)
     assert {v.dtype for v in got} == {torch.float64}
+    biased = class_stats(torch.from_numpy(p), torch.from_numpy(y), classes + 1, floor=1e-8, unbiased=False).std
+    assert biased.tolist() == pytest.approx([max(q.std(), 1e-8) if len(q) else 1e-8 for q in own], rel=1e-9)
 
 
 def test_saturated_probabilities_keep_their_deviation():
@@ -355,7 +357,7 @@ def test_a_number_as_balance_has_to_be_above_0():
             beta_weight(doubles(0.5), torch.tensor([0]), params, balance)
 
 
-@pytest.mark.parametrize("own", [{"eta": 0.5}, {"floor": 0.01}])
+@pytest.mark.parametrize("own", [{"eta": 0.5}, {"floor": 0.01}, {"unbiased": False}])
 def test_what_the_beta_weight_does_not_read_is_refused(own):
     with pytest.raises(ValueError, match=r"^eta .* and floor .* change nothing under dist 'beta': leave them out$"):
         FaLW((X, Y), COUNTS, dist="beta", **own)

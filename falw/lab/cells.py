@@ -294,7 +294,7 @@ def cells_of(
     `original_epochs` is the length of Original and Retrain; milestones that it does not reach are left out. `out` is
     the folder of records beside which tuned values of the reader's own may lie. `retrains` counts all of them, each of
     a seed of its own. `changes` are values of the methods' `Config` (lr, ...), before which what a method itself fixes
-    goes.
+    goes; a row that starts afresh trains as Retrain does.
     """
     find_model(setting.model)
     recipe = replace(RECIPES[setting.model], seed=setting.seed)
@@ -310,7 +310,8 @@ def cells_of(
         of_reader = () if is_shipped(row) else (row, fingerprint(row))
         if row.name != RETRAIN:
             values = {**row.published, **values_for(row, setting, table), **changes}
-            config = row.settle(replace(UNLEARN[setting.model], seed=setting.seed, **values))
+            unlearning = replace(UNLEARN[setting.model], seed=setting.seed, **values)
+            config = row.settle(recipe if row.fresh else unlearning)
             cells.append(Cell(setting, row.name, config, recipe, *of_reader))
     return cells
 
@@ -328,7 +329,7 @@ def check_changes(rows: Sequence[Method], changes: dict[str, Any]) -> None:
     for change, value in changes.items():
         if change not in known:
             raise ValueError(f"unknown change {change}={value!r}; choose one of: {', '.join(known)}")
-        if not any(row.reads(change) for row in rows if row.name != RETRAIN):
+        if not any(row.reads(change) for row in rows if not row.fresh):
             ran = ", ".join(row.name for row in rows) or f"{ORIGINAL}, {RETRAIN}"
             raise ValueError(f"{change} {value} changes nothing of {ran}: leave it out, or add a method that reads it")
 

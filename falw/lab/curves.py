@@ -103,7 +103,7 @@ def curve(
     settings, out = [setting] if isinstance(setting, Setting) else list(setting), os.path.expanduser(out)
     for name, value in (("rates", rates), ("retrains", retrains)):
         whole_number(name, value, 1)
-    rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
+    rows = [row for row in find_rows(methods) if not row.fresh]  # "all" names Retrain, too
     first = {row.name: _first_rates(row, first_rates) for row in rows}
     _check_knob_is_free(rows, changes)
     how: dict[str, Any] = {"root": root, "device": device, "jobs": jobs, "progress": progress, "engine": engine}

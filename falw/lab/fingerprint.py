@@ -24,6 +24,8 @@ import torch
 import falw
 from falw.methods import ABOUT, SHIPPED, Method
 
+CAME_LATER = ("sampling", "enlarge")  # fields from after the first rows of readers were stored: None says nothing
+
 
 def is_shipped(row: Method) -> bool:
     """Whether the package has this row under this name; raises ValueError for another row under a name of its own."""
@@ -42,7 +44,7 @@ def fingerprint(row: Method) -> str:
     """
     parts = {}
     for field in fields(row):
-        if field.name not in ABOUT:
+        if field.name not in ABOUT and not (field.name in CAME_LATER and getattr(row, field.name) is None):
             try:
                 parts[field.name] = _described(getattr(row, field.name), ())
             except TypeError as error:

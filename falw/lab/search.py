@@ -55,7 +55,7 @@ def unseen_gap(pred: Predictions, forget_counts: torch.Tensor) -> float:
 
 def searched(methods: Methods) -> list[Method]:
     """The rows that a search can be made for; raises ValueError if there are none, or if one asked for is not."""
-    rows = [row for row in find_rows(methods) if row.name != RETRAIN]  # which "all" names, too
+    rows = [row for row in find_rows(methods) if not row.fresh]  # "all" names Retrain, too
     without = [row.name for row in rows if row.tuned_as or not row.search]
     if without or not rows:
         known = [row.name for row in (*METHODS.values(), *VARIANTS.values()) if row.search and not row.tuned_as]

@@ -387,7 +387,8 @@ def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
         unread = ("forget_loss", "targets") * (row.batches == "retain") + ("retain_loss",) * (row.batches == "forget")
         silent = columns if row.function is not None else unread
         parts = [_part(getattr(row, c)) if c not in silent else "–" for c in columns]
-        rows.append([name, _part(row.function) if row.function is not None else row.batches, *parts])
+        images = ", ".join([row.batches, *(_part(p) for p in (row.enlarge, row.sampling) if p is not None)])
+        rows.append([name, images if row.function is None else _part(row.function), *parts])
     return markdown(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
 
 
