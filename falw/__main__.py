@@ -388,8 +388,10 @@ def _audit(args: argparse.Namespace) -> None:
             plans.append(("ulira", base, folder, shadows.plan_shadows(base, folder, methods, args.runs, args.root)))
         if {"relearning", "features"} & {*asked}:
             plans.append(("relearning and features", base, again, revisits.plan_revisits(base, again, methods)))
-    for name, _, folder, plan in plans:
-        done = len(plan.cells) - len(plan.todo)
+    for name, base, folder, plan in plans:
+        done, chosen = len(plan.cells) - len(plan.todo), shadows.configurations(base, methods)
+        rates = ", ".join(f"{row} at {same[0]['config']['lr']:.3g}" for row, same in chosen.items())
+        _say(f"{name} of {rates}, where FA is nearest to the Retrains'")
         _say(f"{name}: {len(plan.todo)} trainings in '{folder}', {done} done; about {plan.seconds:.0f} s of one core")
     if args.dry_run:
         return

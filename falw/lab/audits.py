@@ -146,7 +146,8 @@ def audit_stored(records: Iterable[Record], out: Path, names: Sequence[str]) -> 
     """
     audited = Audited()
     for beside in together(records):
-        retrains = [r["key"] for r in beside if r["method"] == RETRAIN]
+        in_turn = sorted(beside, key=lambda r: r["config"]["seed"])
+        retrains = [r["key"] for r in in_turn if r["method"] == RETRAIN]
         originals = [r["key"] for r in beside if r["method"] == ORIGINAL]
         if len(retrains) >= 3 and originals:
             models = {r["key"]: model_of(r, out) for r in beside}

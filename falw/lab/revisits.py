@@ -40,7 +40,7 @@ from falw.models import features, probabilities
 from falw.split import Split
 from falw.train import Objective, fit
 
-EPOCHS = 5  # of relearning
+RELEARN_EPOCHS = 5  # of relearning
 REFERENCE_RETRAINS = 3  # that are made again
 
 
@@ -64,7 +64,7 @@ class Revisit:
     def relearning(self) -> Config:
         """How it is trained on what is retained: a tenth of the Original's rate, which stays what it is."""
         name, seed = self.cell.setting.model, self.cell.setting.seed
-        return replace(UNLEARN[name], epochs=EPOCHS, lr=RECIPES[name].lr / 10, schedule="step", seed=seed)
+        return replace(UNLEARN[name], epochs=RELEARN_EPOCHS, lr=RECIPES[name].lr / 10, schedule="step", seed=seed)
 
 
 def revisit(
@@ -131,7 +131,7 @@ def plan_revisits(base: Sequence[Record], out: Path, methods: Sequence[str] | No
     visits = [Revisit(cell) for cell in cells]
     todo = [again for again in visits if not (out / f"{again.key}.json").exists()]
     seconds, of_retrain = seconds_of(base), fmean(r["seconds"] for r in base if r["method"] == RETRAIN)
-    relearning = of_retrain * EPOCHS / base[0]["recipe"]["epochs"]
+    relearning = of_retrain * RELEARN_EPOCHS / base[0]["recipe"]["epochs"]
     first = fmean(r["seconds"] for r in base if r["method"] == ORIGINAL)
     made = [relearning + (0.0 if v.cell.method == ORIGINAL else seconds(v.cell)) for v in todo]
     return Plan(visits, todo, sum(made) + first * len({v.parent for v in todo}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +29,7 @@ from falw.auditors import (
     ulira_by_chance,
 )
 from falw.lab.audits import as_json, as_many, classes_of, keep
-from falw.lab.cells import FLOOR_SEED, LATER, ORIGINAL, RETRAIN, Cell, Setting, digest
+from falw.lab.cells import FLOOR_SEED, ORIGINAL, POWER_LAW, RETRAIN, Cell, Setting, digest
 from falw.lab.records import GROUPS, Audited, Record, in_order, read_predictions, read_record
 from falw.lab.run import load_setting
 from falw.lab.tables import interval, markdown
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 def shadow_folder(record: Record, out: Path) -> Path:
     """Where the records of shadow runs lie for those of a setting in `out`."""
-    law = record["setting"]
-    asked = any(law.get(name) is not None for name in ("forget", "forget_classes"))
-    return out / ("shadows-listed" if asked else f"shadows-ratio{law['ratio']:g}-gamma{law['gamma']:g}")
+    setting = setting_of_record(record)
+    law = "histogram" if setting.histogram is not None else f"gamma{setting.gamma:g}"
+    return out / ("shadows-listed" if setting.asked else f"shadows-ratio{setting.ratio:g}-{law}")
 
 
 class Plan(NamedTuple):
@@ -117,8 +117,7 @@ def _retrains_fa(base: Sequence[Record]) -> dict[tuple[int, int], float]:
 
 def setting_of_record(record: Record) -> Setting:
     """The setting of a record."""
-    given = record["setting"]
-    return Setting(**{**given, **{k: tuple(given[k]) for k in LATER[1:] if given.get(k) is not None}})
+    return Setting(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["setting"].items()})
 
 
 def seconds_of(base: Sequence[Record]) -> Callable[[Cell], float]:
@@ -126,7 +125,7 @@ def seconds_of(base: Sequence[Record]) -> Callable[[Cell], float]:
 
     def seconds(cell: Cell) -> float:
         alike = [r for r in base if r["method"] == cell.method and r["method"] in (ORIGINAL, RETRAIN)]
-        config = without_seed(json.loads(json.dumps(asdict(cell.config))))
+        config = without_seed(json.loads(json.dumps(cell.config.description)))
         alike = alike or [r for r in base if r["method"] == cell.method and without_seed(r["config"]) == config]
         return fmean(r["seconds"] for r in alike)
 
@@ -156,7 +155,7 @@ def forgets_of_run(pool: ndarray, y: ndarray, counts: ndarray, run: int) -> ndar
 def shadow_settings(setting: Setting, y: ndarray, counts: ndarray, runs: int) -> list[Setting]:
     """Settings that list what each run forgets; its number is added to the seed of the setting audited."""
     pool = pool_of(y, counts, setting.seed)
-    usual = {name: getattr(Setting, name) for name in ("ratio", "gamma", "cap", "forget_classes")}
+    usual = {name: getattr(Setting, name) for name in (*POWER_LAW, "forget_classes", "histogram")}
     lists = (tuple(forgets_of_run(pool, y, counts, run).tolist()) for run in range(runs))
     return [replace(setting, **usual, seed=setting.seed + k, forget=forget) for k, forget in enumerate(lists)]
 
