@@ -179,7 +179,7 @@ def test_chapter_8_resnet_18_between_two_rates_of_four_seeds():
     assert fmean(differences(SETS[4], LABELS, "ra")) == pytest.approx(3.35, abs=0.1)
     assert fmean(differences(SETS[4], LABELS, "ta")) == pytest.approx(-2.4, abs=0.1)
     off = [min(s["fa"] for _, s in cell["salun"]) - fmean(s["fa"] for _, s in cell["retrain"]) for cell in gpu()]
-    assert sorted(value > 0 for value in off) == [False, True, True, True] and max(off) < 1
+    assert min(off) > 0 and max(off) < 1
     floor = fmean(w1 for seed in retrains(*SETS[4], "w1") for w1 in seed)
     far = [s["w1"] for cell in gpu() for m, runs in cell.items() if m not in KNOWN for _, s in runs if s["w1"]]
     assert min(far) / floor > 44 and len(far) > 40

@@ -168,7 +168,7 @@ class Until:
 def test_a_target_that_has_enough_ends_the_run(data, split, config):
     ran, target = [], Until(2)
     model = create("tiny", data.num_classes, data.mean, data.std)
-    fit(model, data, split, Objective("forget", target), replace(config, epochs=5), lambda e, m: ran.append(e))
+    fit(model, data, split, Objective("forget", target=target), replace(config, epochs=5), lambda e, m: ran.append(e))
     assert ran == [0, 1] and target.seen == [0, 1, 2]
 
 

@@ -19,7 +19,7 @@ def test_recipes_that_meet_the_gate_do_so_in_the_records(known):
     ra = {"original": [], "retrain": []}
     for r in read_records(ROOT / known.records):
         setting = [r["setting"][name] for name in ("dataset", "model", "size", "per_class")]
-        recipe = {name: value for name, value in vars(known.recipe).items() if name != "seed"}
+        recipe = {name: value for name, value in known.recipe.description.items() if name != "seed"}
         of_record = {name: tuple(v) if isinstance(v, list) else v for name, v in r["recipe"].items() if name != "seed"}
         if setting == [*known[:4]] and of_record == recipe and r["method"] in ra and r["scores"]:
             ra[r["method"]].append(r["scores"]["ra"])
