@@ -41,9 +41,9 @@ def closure(names):
     return found.values()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bare(tmp_path_factory):
-    """Its interpreter, and a folder for it to work in."""
+    """Its interpreter, and a folder for it to work in; a chapter finds what another has installed."""
     home = tmp_path_factory.mktemp("runtime")
     venv.create(home / "env", with_pip=False, symlinks=True)
     python = home / "env" / "bin" / "python"
