@@ -249,7 +249,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     asked = []
     monkeypatch.setattr(runs, "run_cells", lambda cells, out, **how: asked.extend(cells) or [])
     monkeypatch.setattr(grids, "report", lambda *args: "")
-    monkeypatch.setattr(lab_records, "frame", lambda records, distances=None: records)
+    monkeypatch.setattr(lab_records, "frame", lambda records, *beside: records)
     monkeypatch.setattr(tables, "table", lambda records, *asked: records)
     monkeypatch.setattr(tables, "FORMATS", {"md": str})
     monkeypatch.setattr(tables, "below_gate", lambda records: [])
