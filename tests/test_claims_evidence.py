@@ -524,9 +524,34 @@ def test_verdict_up_to_the_rate_of_the_paper_falw_is_four_points_closer_than_its
         assert fmean(capped) < -4 and sign(capped) == "below" and sign(free) == OPEN
 
 
-def test_verdict_no_record_has_another_number_of_unlearning_epochs():
+def test_verdict_only_one_study_has_another_number_of_unlearning_epochs():
     for runs in (*(stored(d).values() for d in SETS), *(r for f in CURVES.values() for r in curves(f).values())):
         assert {r["config"]["epochs"] for r in runs if r["method"] not in ("original", "retrain")} <= {10}
+
+
+def gap_near_the_line(folder, method, seed):
+    """Avg. Gap, RA and TA to the Retrains' means where FA is theirs, or in the run that comes nearest."""
+    runs = curves(folder)[0.5, seed]
+    means = {k: fmean(r["scores"][k] for r in runs if is_retrain(r)) for k in SCORES}
+    read = {k: at_retrains_fa(folder, lambda r, k=k: r["scores"][k]) for k in SCORES}
+    nearest = min((r for r in runs if r["method"] == method), key=lambda r: abs(r["scores"]["fa"] - means["fa"]))
+    far = {k: read[k].get((method, 0.5, seed), nearest["scores"][k] - means[k]) for k in SCORES}
+    return fmean(map(abs, far.values())), far["ra"], far["ta"]
+
+
+def test_verdict_with_three_times_the_epochs_falw_is_further_than_random_labels():
+    folders = {10: "memorising/cifar10", 30: "memorising/longer"}
+    found = {
+        (epochs, method): [gap_near_the_line(folder, method, seed) for seed in range(3)]
+        for epochs, folder in folders.items()
+        for method in ("rl", "rl-fixed", "rl+falw-epoch")
+    }
+    for epochs, side, mean in ((10, "below", -5.3), (30, "above", 3.2)):
+        values = [a[0] - b[0] for a, b in zip(found[epochs, "rl+falw-epoch"], found[epochs, "rl"], strict=True)]
+        assert sign(values) == side and fmean(values) == pytest.approx(mean, abs=0.1)
+    assert all(ra > -0.2 and ta > -3 for _, ra, ta in found[30, "rl"]) and all(ra < -31 for _, ra, _ in found[10, "rl"])
+    for name in ("rl-fixed", "rl+falw-epoch"):
+        assert all(a[2] < b[2] for a, b in zip(found[30, name], found[10, name], strict=True))
 
 
 def test_verdict_tables_with_bars_in_their_quantities_have_seven_columns():
