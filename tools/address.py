@@ -41,8 +41,8 @@ import importlib.util
 import sys
 
 if importlib.util.find_spec("falw") is None:
-    !git -c advice.detachedHead=false clone --quiet --depth 1 --branch v{version} \\
-        {url}
+    address = "{url}"
+    !git -c advice.detachedHead=false clone --quiet --depth 1 -b v{version} {{address}}
     %cd {name}/book
     %pip install --quiet ..
     print(*(f"{{p}} {{importlib.metadata.version(p)}}" for p in ("falw", "torch")))
