@@ -449,14 +449,14 @@ def copy_of_the_package(folder):
         ("return (1 + math.cos", "return (2 + math.cos", True),
         ("# a warning names what", "# another comment", False),
         ('"""Train a model on everything', '"""Fit a network to everything', False),
-        ("import math\n", "import math\nimport cmath\n", False),
+        ("import os\n", "import os\nimport cmath\n", False),
     ],
 )
 def test_the_code_is_what_it_says_and_not_how(old, new, other, tmp_path, monkeypatch):
     monkeypatch.setattr(lab_records.falw, "__file__", str(copy_of_the_package(tmp_path / "falw")))
     assert lab_records.code.__wrapped__() == lab_records.code()
-    path = tmp_path / "falw" / "train.py"
-    assert old in path.read_text()
+    files = [tmp_path / "falw" / name for name in ("config.py", "train.py")]
+    (path,) = (file for file in files if old in file.read_text())
     path.write_text(path.read_text().replace(old, new))
     assert (lab_records.code.__wrapped__() != lab_records.code()) == other
 

@@ -47,7 +47,11 @@ def on_the_host(monkeypatch):
     for name in ("epoch_steps", "draw_augmentation", "check_losses"):
         monkeypatch.setattr(train, name, alone(getattr(train, name)))
     monkeypatch.setattr(Objective, "follow", alone(Objective.follow))
-    monkeypatch.setattr(torch.optim.Adam, "step", alone(torch.optim.Adam.step))  # counts on the CPU unless fused
+    for optimiser in (
+        torch.optim.Adam,
+        torch.optim.AdamW,
+    ):  # counts on the CPU unless fused; has its own step once used
+        monkeypatch.setattr(optimiser, "step", alone(optimiser.step))
 
 
 @pytest.mark.parametrize("name", [*KINDS, "lotus"])

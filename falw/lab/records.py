@@ -121,8 +121,9 @@ class OtherImages(ValueError):
 
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
-    *["split", "architectures", "modules", "models", "weights", "metrics", "images", "checks", "data", "sources"],
-    *["folders", "train", "parts", "influence", "methods", "audit", "lab.cells", "lab.requests", "lab.run"],
+    *["indices", "split", "architectures", "modules", "models", "weights", "metrics", "images", "checks", "data"],
+    *["sources", "folders", "config", "train", "parts", "distil", "adversarial", "dampening", "influence", "methods"],
+    *["audit", "lab.cells", "lab.requests", "lab.run"],
 )
 
 
