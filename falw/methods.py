@@ -32,14 +32,7 @@ from falw.split import Split
 from falw.train import SUBSET, Objective, Weight, cross_entropy, fit, generator, label_loss, negative_cross_entropy
 
 OF_GRADIENTS = ("batch_size", "crop", "flip", "seed")  # what a method without a loop reads of a configuration
-ABOUT = (
-    "name",
-    "summary",
-    "published",
-    "search",
-    "tuned_as",
-    "colour",
-)  # what a row says of itself, and what changes no model
+ABOUT = ("name", "summary", "published", "search", "tuned_as", "colour")  # what a row says of itself: no model changes
 Trials = tuple[dict[str, float], ...]  # values of `Config`, of each trial of a search
 
 

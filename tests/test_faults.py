@@ -461,6 +461,12 @@ def test_the_code_is_what_it_says_and_not_how(old, new, other, tmp_path, monkeyp
     assert (lab_records.code.__wrapped__() != lab_records.code()) == other
 
 
+def test_every_module_that_numbers_come_from_is_part_of_the_code():
+    """A new module of the core decides unless it is named here: the store, and what judges numbers that are stored."""
+    core = {name for name in lab_records.falw._HOME if name.partition(".")[0] not in ("lab", "book")}
+    assert core - {*lab_records.DECIDING} == {"files", "auditors"}
+
+
 def test_the_code_is_the_same_where_a_function_has_moved(tmp_path, monkeypatch):
     monkeypatch.setattr(lab_records.falw, "__file__", str(copy_of_the_package(tmp_path / "falw")))
     here, there = tmp_path / "falw" / "train.py", tmp_path / "falw" / "methods.py"

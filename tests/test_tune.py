@@ -409,6 +409,27 @@ def test_a_search_that_could_have_chosen_another_rate_widens_the_interval_to_it(
     assert other["moved"] == pytest.approx(wins, abs=0.03) and other["high"] < 2
 
 
+@pytest.mark.parametrize(
+    "trials, runs, said",
+    [
+        ({"a": (1, 1)}, reported(a={0.1: 1.0}, b={0.1: 1.0}), "b: 0 rates searched on 2 seeds, 1 that all"),
+        ({"a": (1,), "b": (1,)}, reported(a={0.1: 1.0}, b={0.1: 1.0}), "a: 1 rates searched on 1 seeds"),
+        ({"a": (1, 1), "b": (1, 1)}, reported(a={0.1: 1.0}), "b: 1 rates searched on 2 seeds, 0 that all"),
+        ({"a": (1, 1), "b": (1, 1)}, reported(a={0.1: 1.0}, b={0.1: 1.0}).query("seed == 0"), "a and b share 1 seeds"),
+    ],
+)
+def test_a_difference_of_what_was_not_searched_or_not_run_is_refused(trials, runs, said):
+    with pytest.raises(ValueError, match=said):
+        tuned_difference([t for name, gaps in trials.items() for t in trials_by_rate(name, r1=gaps)], runs, "a", "b")
+
+
+def test_a_trial_that_diverged_has_no_part_in_a_difference():
+    trials = trials_by_rate("a", r1=(1, 1), r2=(2, 2)) + trials_by_rate("b", r1=(1, 1))
+    broken = {"method": "a", "changes": {"lr": 0.4}, "failed": "the loss is nan"}
+    runs = reported(a={0.1: 3.0, 0.2: 9.0}, b={0.1: 2.0})
+    assert tuned_difference([*trials, broken], runs, "a", "b") == tuned_difference(trials, runs, "a", "b")
+
+
 def test_one_seed_has_none_to_draw_again():
     trial = {"method": "ft", "changes": {"lr": 0.1}, "gap": 1.0}
     for trials, n in (([{**trial, "gaps": [1.0]}], 1), ([trial], 0), ([], 0)):

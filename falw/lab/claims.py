@@ -72,15 +72,15 @@ def by_gamma(frame: DataFrame) -> dict[float, DataFrame]:
 LEAST_SEEDS = 3  # seeds below which nothing is told
 
 
-def judge(frame: DataFrame, seeds: int = LEAST_SEEDS) -> list[tuple[Claim, list[Evidence]]]:
-    """Every claim with its evidence, one quantity an exponent; those with fewer than so many seeds are left out.
+def judge(frame: DataFrame) -> list[tuple[Claim, list[Evidence]]]:
+    """Every claim with its evidence, one quantity an exponent; those with fewer than LEAST_SEEDS seeds are left out.
 
     Quantities of one seed share images, Original and rates: their counts are no tests of their own. Where all seeds
     have one `data_seed` the intervals are of these images. Raises ValueError for several configurations of a method.
     """
     study = by_gamma(frame)
     every = ((claim, [e for gamma, rows in study.items() for e in claim.evidence(gamma, rows)]) for claim in CLAIMS)
-    return [(claim, [e for e in evidence if len(e.values) >= seeds]) for claim, evidence in every]
+    return [(claim, [e for e in evidence if len(e.values) >= LEAST_SEEDS]) for claim, evidence in every]
 
 
 def count_verdicts(judged: Sequence[tuple[Claim, list[Evidence]]]) -> list[list[Any]]:

@@ -229,21 +229,30 @@ def tuned_difference(
     method. "mean" is at the rates chosen, "low" and "high" hold 95 % of what is expected of the mean when the search's
     seeds are drawn again, the same for both methods, and the runs' seeds spread as Student's t says. A rate that is
     chosen and that not all seeds ran gives way to the nearest that they did; "moved" is the share of draws with one.
+    Trials that diverged are left out. Raises ValueError for a method that was not searched or ran at no rate at which
+    all its seeds did, and for fewer than two seeds on either side.
     """
     import numpy as np
 
-    fewest = min(len(trial["gaps"]) for trial in trials)
+    finished = [trial for trial in trials if "failed" not in trial and trial["method"] in (method, base)]
+    fewest = min((len(trial.get("gaps", [])) for trial in finished), default=0)
     rng = np.random.default_rng(seed)
     again = np.vstack([np.arange(fewest), rng.integers(fewest, size=(draws, fewest))])  # first as they were
     sides, moved = [], np.zeros(draws + 1, dtype=bool)
     for name in (method, base):
-        tried = {trial["changes"]["lr"]: trial["gaps"] for trial in trials if trial["method"] == name}
+        tried = {trial["changes"]["lr"]: trial["gaps"] for trial in finished if trial["method"] == name}
         wide = runs[runs["method"] == name].pivot(index="seed", columns="lr", values="gap").dropna(axis=1)
+        if fewest < 2 or not tried or wide.empty:
+            searched_at, at_all = len(tried), wide.shape[1]
+            what = f"{name}: {searched_at} rates searched on {fewest} seeds, {at_all} that all its seeds ran"
+            raise ValueError(f"{what}; give a search of two seeds or more and runs of one setting")
         apart = abs(np.subtract.outer(np.log([*tried]), np.log([*wide.columns])))
         best = np.array([*tried.values()])[:, again].mean(axis=2).argmin(axis=0)
         sides.append(wide.iloc[:, apart.argmin(axis=1)[best]])
         moved |= apart.min(axis=1)[best] > 1e-9
     seeds = sides[0].index.intersection(sides[1].index)
+    if len(seeds) < 2:
+        raise ValueError(f"{method} and {base} share {len(seeds)} seeds: a difference needs two")
     values = sides[0].loc[seeds].to_numpy() - sides[1].loc[seeds].to_numpy()  # (seeds, 1 + draws)
     mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / len(seeds) ** 0.5
     low, high = np.quantile(mean[1:] + error[1:] * rng.standard_t(len(seeds) - 1, draws), (0.025, 0.975))
