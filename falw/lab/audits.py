@@ -115,7 +115,7 @@ def _separations(images: Looks, y: Mapping[str, ndarray], retrains: Sequence[Loo
 
     each, retained = against("forget"), against("retain")
     aucs = [found["auc"] for found in each]
-    told = {"auc": fmean(aucs), "tpr": fmean(found["tpr"] for found in each)}
+    told = {name: fmean(found[name] for found in each) for name in each[0]}
     told |= {"retained": fmean(found["auc"] for found in retained)}
     return {**told, **({"spread": stdev(aucs)} if len(aucs) > 1 else {})}
 

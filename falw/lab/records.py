@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import falw
+from falw.audit import RATES
 from falw.config import LATER_CONFIG, Config
 from falw.files import quarantine
 from falw.images import Dataset
@@ -328,10 +329,11 @@ FAR = {  # column: group and number of `metrics.distances`
     for group in GROUPS
     for name in ("deviation", "abs_deviation", "w1", "kl", "outside")
 }
+HITS = ("tpr", *(f"tpr_{rate:g}" for rate in RATES))  # of `told_apart`
 NUMBERS_OF_AUDITS = {  # those that are one number a cell
     "iam": ("completeness", "under", "over", "unseen", "retained"),
-    **dict.fromkeys(("rmia", "lira"), ("auc", "tpr", "retained", "spread")),
-    "ulira": ("auc", "chance_low", "chance_high", "tpr", "unseen", "retained"),
+    **dict.fromkeys(("rmia", "lira"), ("auc", *HITS, "retained", "spread")),
+    "ulira": ("auc", "chance_low", "chance_high", *HITS, "unseen", "retained"),
     **{"klom": ("kl", "models"), "forgetting": ("score", "models")},
     **{"relearning": ("gain", "epochs"), "features": ("probe", "cka", "neighbours")},
 }
