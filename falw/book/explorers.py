@@ -415,7 +415,7 @@ def false_alarms(rows: Sequence[Mapping[str, Any]]) -> None:
     def alt(gamma, group, rate):
         found = ", ".join(f"{row['line']} {row['mean']:+.1f}" for row in of(gamma=gamma, group=group, rate=rate))
         images = "all images" if group == "all" else f"images of the {group}"
-        return f"At {100 * rate:g} % false alarms and gamma {gamma:g}, {images} found beyond Retrains', in percent: {found}."
+        return f"{images} found at {100 * rate:g} % false alarms and gamma {gamma:g}, percent less Retrains': {found}."
 
     labels = {"gamma": "γ", "group": "group", "rate": "false alarms"}
     explore(draw, name="false-alarms", alt=alt, labels=labels, start={"rate": 0.1, "group": "all"}, **sliders)
