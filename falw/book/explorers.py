@@ -399,7 +399,8 @@ def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
 def false_alarms(rows: Sequence[Mapping[str, Any]]) -> None:
     """What an attack finds beyond what it finds of Retrains, over its false alarms, gamma and group (chapter 11).
 
-    Rows: `tables.interval` in percent of the forgotten images, with "line", a method, "gamma", "group" and "rate".
+    Rows: `tables.interval` in percent of the forgotten images, with "line", a method, "gamma", "group" and "rate", the
+    false alarms in percent.
     """
     sliders = {key: list(dict.fromkeys(row[key] for row in rows)) for key in ("gamma", "group", "rate")}
 
@@ -415,7 +416,7 @@ def false_alarms(rows: Sequence[Mapping[str, Any]]) -> None:
     def alt(gamma, group, rate):
         found = ", ".join(f"{row['line']} {row['mean']:+.1f}" for row in of(gamma=gamma, group=group, rate=rate))
         images = "all images" if group == "all" else f"images of the {group}"
-        return f"{images} found at {100 * rate:g} % false alarms and gamma {gamma:g}, percent less Retrains': {found}."
+        return f"{images} found at {rate:g} % false alarms and gamma {gamma:g}, in percent less Retrains': {found}."
 
-    labels = {"gamma": "γ", "group": "group", "rate": "false alarms"}
-    explore(draw, name="false-alarms", alt=alt, labels=labels, start={"rate": 0.1, "group": "all"}, **sliders)
+    labels = {"gamma": "γ", "group": "group", "rate": "false alarms, %"}
+    explore(draw, name="false-alarms", alt=alt, labels=labels, **sliders)

@@ -523,13 +523,11 @@ def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Seque
 def intervals(
     rows: Sequence[Mapping[str, Any]],
     xlabels: Mapping[str, str] | None = None,
-    floors: Mapping[str, tuple[float, float]] | None = None,
     panels: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
     """Means with their intervals (`tables.interval`), a line each "line" of the rows and a panel each "panel".
 
-    Rows with a "group" stand in its colour one under the other. xlabels: by panel. floors: by panel between what two
-    values Retrains lie, in grey.
+    Rows with a "group" stand in its colour one under the other. xlabels: by panel, each of which holds 0: Retrain.
     """
     names, lines, of = (list(dict.fromkeys(row.get(key) for row in rows)) for key in ("panel", "line", "group"))
     if panels is None:
@@ -537,8 +535,6 @@ def intervals(
         shape = {"figsize": size, "dpi": 144, "layout": "constrained", "sharey": True, "squeeze": False}
         panels = plt.subplots(1, len(names), **shape)[1][0]
     for panel, name in zip(panels, names, strict=True):
-        if floors and name in floors:
-            panel.axvspan(*floors[name], color="#dddddd", zorder=0)
         for row in (row for row in rows if row["panel"] == name):
             place = of.index(row.get("group"))
             y = lines.index(row["line"]) + 0.22 * (place - (len(of) - 1) / 2)
@@ -548,8 +544,7 @@ def intervals(
             panel.plot(row["mean"], y, "o", color=tint, markersize=5, label=label)
         panel.set(xlabel=(xlabels or {}).get(name, ""), title=name or "", ylim=(len(lines) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(5))
-        if min(row["low"] for row in rows if row["panel"] == name) < 0:
-            panel.axvline(0, color="black", linewidth=0.8, zorder=0)
+        panel.axvline(0, color="black", linewidth=0.8, zorder=0)
     panels[0].set_yticks(range(len(lines)), lines)
     if len(of) > 1:
         panels[0].legend(frameon=False, fontsize="small")
