@@ -103,6 +103,8 @@ _HOME = {
     "lab.claims": [],
     "book": [],
     "book.plots": [],
+    "book.computed": [],
+    "book.own_model": [],
     "book.explorers": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -47,6 +47,11 @@ def colour(name: str) -> str | None:
     return NO_METHODS.get(name) or next((colour for colour, of in first.items() if colour and of == name), None)
 
 
+def _legend_above(ax: Axes) -> None:
+    """The names outside of the axes, where they cover nothing."""
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
 def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
     """One row of images a class: x uint8 (n, c, h, w), y (n,)."""
     ax = axes(ax, 0.75 * per_class + 0.8, 0.75 * len(classes))
@@ -148,8 +153,8 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
         edges = np.linspace(0, 1, len(share) + 1)
         ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
         ax.axvline(part["mean"], color=colour(name) or "#777777", linewidth=1, linestyle="--")
-    ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, 60))
-    ax.legend(frameon=False, loc="upper right")
+    ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, None))
+    _legend_above(ax)
     return ax
 
 
@@ -207,7 +212,19 @@ def class_at_epoch(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float,
     ax.plot(p, w, "o", color=colour("falw"), markersize=3.5, label="forgotten samples")
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
-    ax.legend(frameon=False, loc="upper left")
+    _legend_above(ax)
+    return ax
+
+
+def weights_by_group(images: DataFrame, ax: Axes | None = None) -> Axes:
+    """Weight over probability, a dot a forgotten image, coloured by group (rows of `own_model.weighted`)."""
+    ax = axes(ax, 5, 3)
+    for name, shade in GROUP_COLOURS.items():
+        own = images[images["group"] == name]
+        ax.plot(own["p"], own["w"], "o", color=shade, markersize=3.5, label=name)
+    ax.axhline(1, color="black", linewidth=0.6)
+    ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
+    _legend_above(ax)
     return ax
 
 
