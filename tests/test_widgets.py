@@ -218,7 +218,7 @@ def test_the_live_control_of_a_computed_explorer_calls_python():
     explorer = computed.Computed(
         "one", "one", sliders, lambda a, kind: {"twice": 2 * a}, draw, "{twice:.1f}", "{twice:.2f}", {}
     )
-    a, kind, words, _ = computed._live(explorer).children
+    a, kind, words, _ = computed._controls(explorer).children
     assert words.value == "1.00" and calls == [(0.5, "x", 1.0)]
     a.value, kind.value = -0.25, "y"
     assert calls[1:] == [(0.0, "x", 0.0), (0.0, "y", 0.0)]  # not below the least
@@ -227,7 +227,7 @@ def test_the_live_control_of_a_computed_explorer_calls_python():
 
 
 def test_words_are_filled_with_numbers_and_a_true_minus():
-    assert computed.filled("#eq-5 {z:.2f} = {n} - a-1", {"z": -1.5, "n": -3}) == "#eq-5 −1.50 = −3 - a-1"
+    assert computed.with_numbers("#eq-5 {z:.2f} = {n} - a-1", {"z": -1.5, "n": -3}) == "#eq-5 −1.50 = −3 - a-1"
 
 
 def rows_of(part, p, retrain, c=0):
@@ -242,10 +242,10 @@ def test_a_model_of_ones_own_is_weighted_as_by_hand():
     assert found["z"].tolist() == pytest.approx([0, 0.4 / sigma])
     assert found["w"].tolist() == pytest.approx([1, 1 + math.tanh(0.4 / sigma)])  # one class: B is 1
     assert found["deviation"].tolist() == pytest.approx([-0.2, 0.5])
-    groups = {row["group"]: row for row in own_model.by_group(found)}
+    groups = {row["group"]: row for row in own_model.group_rows(found)}
     assert groups["all"]["images"] == 2 and (groups["all"]["under"], groups["all"]["over"]) == (50, 50)
     none = own_model.weighted(pd.concat([unseen, forget]).drop(columns="retrain"))
-    assert none["deviation"].isna().all() and "under" not in own_model.by_group(none)[3]
+    assert none["deviation"].isna().all() and "under" not in own_model.group_rows(none)[3]
 
 
 def test_a_table_of_ones_own_that_cannot_be_read_is_refused():

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-Numbers = Callable[..., Mapping[str, Any]]
+Found = Callable[..., Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Computed:
     name: str
     script: str
     sliders: Mapping[str, Slider]
-    numbers: Numbers
+    numbers: Found
     draw: Callable[..., Axes]
     alt: str
     formula: str
@@ -67,25 +67,29 @@ class Computed:
         begin = self.found(**{key: slider.start for key, slider in self.sliders.items()})
         picture = png(self.draw(**begin).figure)
         plt.close("all")
-        bundle = {"text/html": _page(self, begin, picture), "image/png": picture, "text/plain": filled(self.alt, begin)}
-        live = {"model_id": _live(self).model_id, "version_major": 2, "version_minor": 0}
+        bundle = {
+            "text/html": _computed_page(self, begin, picture),
+            "image/png": picture,
+            "text/plain": with_numbers(self.alt, begin),
+        }
+        live = {"model_id": _controls(self).model_id, "version_major": 2, "version_minor": 0}
         display({WIDGET: live, **bundle}, raw=True)
 
 
-def filled(template: str, numbers: Mapping[str, Any]) -> str:
+def with_numbers(template: str, numbers: Mapping[str, Any]) -> str:
     """Words with numbers in their {places}, a minus before a number as such. As in page/panels.js."""
     return re.sub(r"(?<![\w#])-(?=\d)", "−", template.format(**numbers))
 
 
 @cache
-def read(name: str) -> str:
+def page_file(name: str) -> str:
     """A file of the folder page."""
     return files("falw.book").joinpath("page", name).read_text("utf-8")
 
 
 def script(*names: str, run: str) -> str:
     """Scripts of the folder page, and a line that is run with the element of the explorer as `root`."""
-    text = "\n".join([*map(read, names), run])
+    text = "\n".join([*map(page_file, names), run])
     return f'<script>(() => {{\nconst root = document.currentScript.closest(".explorer");\n{text}\n}})();</script>'
 
 
@@ -109,16 +113,16 @@ def as_data(value: Any) -> str:
     return f'<script type="application/json">{text}</script>'
 
 
-def _page(explorer: Computed, begin: Mapping[str, Any], picture: str) -> str:
+def _computed_page(explorer: Computed, begin: Mapping[str, Any], picture: str) -> str:
     title = html.escape(f"Explorer: {', '.join(slider.label for slider in explorer.sliders.values())}")
     controls = "".join(_control(key, slider) for key, slider in explorer.sliders.items())
     run = f"compute(root, EXPLORERS.{explorer.script});"
     words = {"alt": explorer.alt, "formula": explorer.formula, "constants": dict(explorer.constants)}
     return f"""<div class="explorer computed" id="explorer-{explorer.name}" role="group" aria-label="{title}">
-<style>{read("explorers.css")}</style>
+<style>{page_file("explorers.css")}</style>
 <div class="explorer-sliders">{controls}</div>
-<p class="explorer-formula" role="status">{filled(explorer.formula, begin)}</p>
-{still(picture, filled(explorer.alt, begin))}
+<p class="explorer-formula" role="status">{with_numbers(explorer.formula, begin)}</p>
+{still(picture, with_numbers(explorer.alt, begin))}
 {as_data(words)}
 {script("formulas.js", "panels.js", "explorers.js", "computed.js", run=run)}
 </div>"""
@@ -134,7 +138,7 @@ def _control(key: str, slider: Slider) -> str:
     return f"<label><span>{slider.label}</span>{control}<output>{text}</output></label>"
 
 
-def _live(explorer: Computed) -> Any:
+def _controls(explorer: Computed) -> Any:
     """The ipywidgets control: the same sliders, over the Python functions."""
     import ipywidgets
     from IPython.display import display
@@ -143,7 +147,7 @@ def _live(explorer: Computed) -> Any:
 
     def show(**values: Any) -> None:
         found = explorer.found(**values)
-        words.value = filled(explorer.formula, found)
+        words.value = with_numbers(explorer.formula, found)
         figure = explorer.draw(**found).figure
         display(figure)
         plt.close(figure)

@@ -22,7 +22,7 @@ import torch
 from matplotlib.axes import Axes
 
 from falw.book import plots
-from falw.book.computed import WIDGET, Computed, Slider, as_data, png, read, script
+from falw.book.computed import WIDGET, Computed, Slider, as_data, page_file, png, script
 from falw.lab.records import GROUPS
 from falw.lab.tables import pooled_probabilities
 from falw.split import CAPS, power_law_counts
@@ -151,7 +151,7 @@ def _page(
         sliders += _PLAY.format(label=html.escape(labels[play]), place=list(choices).index(play))
     page = _PAGE.format(
         name=name,
-        style=read("explorers.css"),
+        style=page_file("explorers.css"),
         title=html.escape(f"Explorer: {', '.join(labels.values())}"),
         alt=html.escape(alts[first]),
         svg=frames[first],
@@ -388,8 +388,8 @@ def benchmark(tables: Mapping[str, DataFrame]) -> None:
     keys = {label: key for key, label in METRICS.items()}
 
     def draw(setting, metric):
-        unit = "points" if metric == "Avg. Gap" else "%"
-        return plots.metric_bars(tables[setting], keys[metric], f"{metric}, {unit}")
+        good = "points: lower is better" if metric == "Avg. Gap" else "%: as near to Retrain's as can be"
+        return plots.metric_bars(tables[setting], keys[metric], f"{metric}, {good}")
 
     def alt(setting, metric):
         means = tables[setting].set_index("method")[f"{keys[metric]}_mean"].dropna()

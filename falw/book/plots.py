@@ -30,10 +30,20 @@ from falw.weights import BetaParams, ClassStats, balance_factor
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures. A
-# method's stands in its row.
+# Colours that colour-blind readers can tell apart, the same in all figures. A method's stands in its row.
 NO_METHODS = {"original": "#999999", "noise floor": "#666666", "test images": "#56B4E9"}
 GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
+
+
+# A family of methods has one hue in the whole book; its rows differ in how dark they are.
+FAMILIES = {
+    "retained data alone": ("ft", "l1-sparse"),
+    "other labels": ("rl", "rl-fixed", "salun", "salun-fixed", "be", "bs", "amun"),
+    "ascent": ("ga", "neggrad+", "sfron"),
+    "a teacher": ("scrub", "bad-teacher", "delete", "lotus"),
+    "one step": ("iu", "ssd"),
+    "FaLW's weights": ("falw", "rl+falw"),
+}
 
 
 def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
@@ -161,20 +171,26 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
 def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
     """Signed distance to Retrain over gamma, a panel a group, from `tables.group_gaps`; bars are deviations over seeds.
 
-    of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
+    of: "fa" (points of accuracy) or "p" (mean deviation of the probability). Two exponents are not joined by a line,
+    which would say something of those between.
     """
     names = [name for name in GROUP_COLOURS if name in set(rows["group"])]
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
+    ran = sorted(rows["gamma"].unique())
+    style = {"marker": ".", "linestyle": "-"} if len(ran) > 2 else {"marker": "o", "linestyle": "none"}
     for panel, group in zip(panels, names, strict=True):
         for k, name in enumerate(methods):
             gaps = rows[(rows["method"] == name) & (rows["group"] == group)]
             x = gaps["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
             panel.errorbar(
-                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), marker=".", capsize=2, color=colour(name), label=name
+                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), capsize=2, color=colour(name), label=name, **style
             )
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
-    panels[0].set_ylabel("FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain")
+        if len(ran) == 2:
+            panel.set(xticks=ran, xlim=(1.5 * ran[0] - 0.5 * ran[1], 1.5 * ran[1] - 0.5 * ran[0]))
+    difference = "FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain"
+    panels[0].set_ylabel(f"{difference}\n0 is best")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False)
     return panels
 
@@ -330,7 +346,8 @@ def sweep(rows: DataFrame, values: Mapping[str, float], xlabel: str) -> Sequence
     return panels
 
 
-_SWEPT = {"fa": "FA, %", "ra": "RA, %", "ta": "TA, %", "mia": "MIA, %", "gap": "Avg. Gap, points"}
+_SWEPT = {key: f"{key.upper()}, %\nbest at the line" for key in ("fa", "ra", "ta", "mia")}
+_SWEPT["gap"] = "Avg. Gap, points\nlower is better"
 
 
 def batch_losses(loss: Tensor, weight: Tensor, forget: Tensor, ax: Axes | None = None) -> Axes:

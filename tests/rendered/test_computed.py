@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import expect
 
 from falw.book import explorers, own_model
-from falw.book.computed import Computed, filled, read
+from falw.book.computed import Computed, page_file, with_numbers
 from falw.split import CAPS, power_law_counts
 
 POINTS = 1000
@@ -80,7 +80,7 @@ def points(explorer, n=POINTS):
 def test_the_page_finds_what_python_finds(name, shown, window):
     explorer, _ = shown[name]
     page = window("")
-    page.add_script_tag(content=read("formulas.js") + read("explorers.js"))
+    page.add_script_tag(content=page_file("formulas.js") + page_file("explorers.js"))
     given = points(explorer)
     with_constants = [{**explorer.constants, **values} for values in given]
     theirs = page.evaluate(f"all => all.map(v => EXPLORERS.{explorer.script}.numbers(v))", with_constants)
@@ -98,7 +98,7 @@ def test_the_page_finds_what_python_finds(name, shown, window):
 
 def test_counts_of_classes_of_any_sizes_are_those_of_python(window):
     page, generator = window(""), np.random.default_rng(0)
-    page.add_script_tag(content=read("formulas.js"))
+    page.add_script_tag(content=page_file("formulas.js"))
     given = []
     for _ in range(200):
         caps = generator.integers(0, 30, generator.integers(2, 12)).tolist()
@@ -120,7 +120,7 @@ def table(seed, n=120, classes=7, retrain=True):
 @pytest.mark.parametrize("retrain", [True, False])
 def test_a_table_of_ones_own_comes_out_as_in_python(retrain, window):
     page = window("")
-    page.add_script_tag(content=read("formulas.js") + read("panels.js") + read("own.js"))
+    page.add_script_tag(content=page_file("formulas.js") + page_file("panels.js") + page_file("own.js"))
     of = """([csv, tau]) => { const found = weighted(parse(csv), tau).images;
     return { images: found.map(i => [i.z, i.w, i.deviation]), names: found.map(i => i.group),
     groups: byGroup(found) } }"""
@@ -131,7 +131,7 @@ def test_a_table_of_ones_own_comes_out_as_in_python(retrain, window):
         assert theirs["names"] == ours["group"].tolist()
         expected = ours[["z", "w", "deviation"]].to_numpy(float)
         np.testing.assert_allclose(np.array(theirs["images"], float), expected, rtol=1e-10, atol=1e-12)
-        for mine, other in zip(own_model.by_group(ours), theirs["groups"], strict=True):
+        for mine, other in zip(own_model.group_rows(ours), theirs["groups"], strict=True):
             assert mine.pop("group") == other["group"]
             np.testing.assert_allclose([other[key] for key in mine], [*mine.values()], rtol=1e-10, atol=1e-12)
 
@@ -145,8 +145,8 @@ def test_every_control_moves_picture_words_and_formula_by_keyboard_and_mouse(nam
 
     def holds():
         found = explorer.found(**values)
-        assert picture.get_attribute("aria-label") == filled(explorer.alt, found)
-        words = re.sub("<[^>]+>", "", filled(explorer.formula, found))
+        assert picture.get_attribute("aria-label") == with_numbers(explorer.alt, found)
+        words = re.sub("<[^>]+>", "", with_numbers(explorer.formula, found))
         assert formula.evaluate("e => e.textContent") == words
         return picture.inner_html()
 
@@ -246,7 +246,7 @@ def test_a_file_is_shown_with_its_weights_groups_and_deviations(own, window):
     expect(said(page)).to_contain_text("mine.csv: 60 forgotten")
     head, *body = cells(page)
     assert head[:2] == ["group", "images"] and "faithful %" in head
-    for row, found in zip(body, own_model.by_group(own_model.weighted(rows)), strict=True):
+    for row, found in zip(body, own_model.group_rows(own_model.weighted(rows)), strict=True):
         assert row[0] == found["group"] and row[1] == str(found["images"])
         expected = [f"{found[key]:.2f}".replace("-", "−") for key in ("p", "z", "w")]
         assert row[2:5] == expected and row[8] == f"{found['faithful']:.0f}"
@@ -286,7 +286,7 @@ def test_files_come_in_other_forms(form, own, window):
     page = window(own)
     give(page, other_forms()[form])
     expect(said(page)).to_contain_text("mine.csv: 60 forgotten and 60 unseen images of")
-    z = own_model.by_group(own_model.weighted(table(3)))[3]["z"]
+    z = own_model.group_rows(own_model.weighted(table(3)))[3]["z"]
     assert cells(page)[4][3] == f"{z:.2f}".replace("-", "−") or "names" in form
 
 

@@ -81,7 +81,7 @@ const weighted = (rows, tau) => {
   return { images, names, few, unseen: rows.length - forget.length };
 };
 
-// As `own_model.by_group`: a row of the table for each group and for all.
+// As `own_model.group_rows`: a row of the table for each group and for all.
 const byGroup = (images) =>
   ["head", "mid", "tail", "all"].map((group) => {
     const mine = images.filter((image) => group === "all" || image.group === group);
