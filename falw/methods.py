@@ -46,7 +46,7 @@ class Method:
     `settle`). `function` replaces the loop by a plain function of the task. `search` is where a search for its values
     begins (`lab.search`), none for a row that names in `tuned_as` the row at whose tuned values it runs; `published`
     are values of its source, for a cell that nobody has tuned. `colour` is that of its lines and bars, of one hue in a
-    family (`book.plots.FAMILIES`); a variant that keeps its base's takes the next of the cycle.
+    family (`book.plots.FAMILIES`); a variant that keeps its base's is drawn darker.
     """
 
     name: str

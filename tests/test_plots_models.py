@@ -58,6 +58,8 @@ def test_a_family_of_methods_has_one_hue_and_every_row_its_own_shade():
         hues[family] = [rgb_to_hsv(*to_rgb(rows[name].colour))[0] * 360 for name in names]
         assert max(hues[family]) - min(hues[family]) < 30
         assert all(plots.colour(name) == rows[name].colour for name in names)
+    assert plots.colour("falw-tau0") not in (None, *shades.values()) and plots.colour("nobody") is None
+    assert rgb_to_hsv(*to_rgb(plots.colour("falw-tau0")))[0] * 360 == pytest.approx(hues["FaLW's weights"][0], abs=2)
     spans = sorted((min(h), max(h)) for h in hues.values())
     assert all(before[1] < after[0] for before, after in pairwise(spans))
 

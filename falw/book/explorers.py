@@ -357,9 +357,8 @@ def deviations(records: DataFrame, methods: Sequence[str]) -> None:
         raise ValueError(f"no gamma has records of retrain and all of: {', '.join(methods)}")
 
     def draw(method, gamma, group):
-        return plots.probability_counts(
-            pooled.xs((gamma, group), level=("gamma", "group")).loc[["retrain", method]], _canvas()
-        )
+        both = pooled.xs((gamma, group), level=("gamma", "group")).loc[["retrain", method]]
+        return plots.legend_above(plots.probability_counts(both, _canvas()))
 
     def alt(method, gamma, group):
         theirs, mine = (pooled.at[(name, gamma, group), "mean"] for name in ("retrain", method))

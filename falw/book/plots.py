@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
@@ -52,14 +53,19 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
 
 
 def colour(name: str) -> str | None:
-    """The colour of a model, None (the next in the cycle) for one without: a variant in its base's colour has none."""
-    first = {row.colour: row.name for row in reversed([*METHODS.values(), *VARIANTS.values()])}
-    return NO_METHODS.get(name) or next((colour for colour, of in first.items() if colour and of == name), None)
+    """The colour of a model; a variant in its base's colour has a darker shade. None for one that has no row."""
+    if name in NO_METHODS:
+        return NO_METHODS[name]
+    rows = {**METHODS, **VARIANTS}
+    shade = rows[name].colour if name in rows else ""
+    owner = next((row.name for row in rows.values() if row.colour == shade), name)
+    return (shade if owner == name else to_hex(np.array(to_rgb(shade)) * 0.55)) if shade else None
 
 
-def _legend_above(ax: Axes) -> None:
-    """The names outside of the axes, where they cover nothing."""
+def legend_above(ax: Axes) -> Axes:
+    """The same axes with their names outside, where they cover nothing."""
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return ax
 
 
 def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
@@ -164,7 +170,7 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
         ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
         ax.axvline(part["mean"], color=colour(name) or "#777777", linewidth=1, linestyle="--")
     ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, None))
-    _legend_above(ax)
+    ax.legend(frameon=False, loc="upper right")
     return ax
 
 
@@ -228,7 +234,7 @@ def class_at_epoch(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float,
     ax.plot(p, w, "o", color=colour("falw"), markersize=3.5, label="forgotten samples")
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
@@ -240,7 +246,7 @@ def weights_by_group(images: DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(own["p"], own["w"], "o", color=shade, markersize=3.5, label=name)
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
@@ -500,9 +506,10 @@ def _of_one_setting(frame: DataFrame, measure: str) -> DataFrame:
 
 
 def _free_colour(name: str, taken: Sequence[str]) -> str | None:
-    """A method's colour, for a variant that of its base, unless another has it in this figure."""
+    """A method's colour, for a variant that of its base, the darker shade where another has it in this figure."""
     row = {**METHODS, **VARIANTS}.get(name)
-    return row.colour if row and row.colour and row.colour not in taken else None
+    shades = (row.colour, colour(name)) if row else ()
+    return next((shade for shade in shades if shade and shade not in taken), None)
 
 
 def _add_within(ax: Axes, runs: DataFrame, measure: str) -> None:

@@ -365,7 +365,8 @@ def at(page):
 
 def test_the_button_runs_the_slider_to_its_end_and_again(played, window):
     page = window("")
-    page.clock.install()
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
     page.set_content(played)
     button = page.get_by_role("button", name="Play t")
     button.focus()
@@ -385,7 +386,8 @@ def test_the_button_runs_the_slider_to_its_end_and_again(played, window):
 
 def test_where_a_reader_wants_less_motion_a_press_is_one_step(played, window):
     page = window("", reduced_motion="reduce")
-    page.clock.install()
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
     page.set_content(played)
     page.get_by_role("button", name="Next t").click()
     page.clock.run_for(5000)
