@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from falw.book import explorers, own_model
@@ -186,6 +187,15 @@ def test_the_figure_has_the_theme_of_the_page(name, dark, shown, own, window):
     boxes = page.locator(".explorer, .explorer :is(div, p, label, table, td, th)")
     grounds = boxes.evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
     assert set(grounds) == {"rgba(0, 0, 0, 0)"}
+
+
+@pytest.mark.parametrize("name", ["balance", "forget-set", "own"])
+def test_anybody_can_read_it(name, shown, own, window):
+    page = window(own if name == "own" else shown[name][1])
+    page.locator(".explorer-panel svg text").first.wait_for()
+    found = Axe().run(page, context=".explorer").response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert not serious, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"]][:3]) for v in serious]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "own"])
