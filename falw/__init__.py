@@ -36,8 +36,8 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps, checkpoints; and `predict`
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
   shares
-- methods.py, 470 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
-- audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
+- methods.py, 479 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- audit.py, 126 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
 Names are loaded when they are first used, so `import falw` costs nothing.
@@ -103,6 +103,8 @@ _HOME = {
     "lab.claims": [],
     "book": [],
     "book.plots": [],
+    "book.computed": [],
+    "book.own_model": [],
     "book.explorers": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -45,8 +45,8 @@ class Method:
     share of D_r that is trained on, drawn once. `config` holds what the method itself fixes in a `Config` (see
     `settle`). `function` replaces the loop by a plain function of the task. `search` is where a search for its values
     begins (`lab.search`), none for a row that names in `tuned_as` the row at whose tuned values it runs; `published`
-    are values of its source, for a cell that nobody has tuned. `colour` is that of its lines and bars; a variant that
-    keeps its base's takes the next of the cycle.
+    are values of its source, for a cell that nobody has tuned. `colour` is that of its lines and bars, of one hue in a
+    family (`book.plots.FAMILIES`); a variant that keeps its base's is drawn darker.
     """
 
     name: str
@@ -154,6 +154,7 @@ iu = Method(
     "one influence-function step",
     function=influence(),
     search=tuple({"coefficient": 10 ** (k / 2 - 3)} for k in range(9)),
+    colour="#999933",
 )
 
 be = Method(
@@ -163,10 +164,16 @@ be = Method(
     targets=parts.extra_label,
     widen=True,
     search=_decades,
+    colour="#FDB863",
 )
 
 bs = Method(
-    "bs", "teach the forget set as its nearest class", batches="forget", targets=nearest_label(), search=_decades
+    "bs",
+    "teach the forget set as its nearest class",
+    batches="forget",
+    targets=nearest_label(),
+    search=_decades,
+    colour="#8C6D31",
 )
 
 l1_sparse = replace(
@@ -175,6 +182,7 @@ l1_sparse = replace(
     summary="fine-tune on the retained data, weights drawn to 0",
     penalty=parts.fading_l1(),
     search=_cross((0.16, 0.32, 0.64), (2e-4, 1e-3, 5e-3)),
+    colour="#0072B2",
 )
 
 sfron = Method(
@@ -191,6 +199,7 @@ sfron = Method(
     clip=7.0,
     config={"schedule": "cosine", "milestones": ()},
     search=_cross((0.18, 0.54, 1.62), (0.008, 0.04, 0.2)),
+    colour="#AA4499",
 )
 
 salun = replace(
@@ -199,7 +208,7 @@ salun = replace(
     summary="random labels, only the most salient half of the weights moves",
     mask=parts.saliency_mask(),
     search=_doubling(0.01),
-    colour="#0072B2",
+    colour="#B35806",
 )
 
 BASELINES = (ft, rl, ga, iu, be, bs, l1_sparse, sfron, salun)  # what the paper compares FaLW with
@@ -239,7 +248,7 @@ bad_teacher = Method(
     config={"optimizer": "adam", "nesterov": False},
     published={"lr": 1e-4, "weight_decay": 0.0},
     search=_decades,
-    colour="#999933",
+    colour="#6A51A3",
 )
 
 delete = Method(
@@ -249,7 +258,7 @@ delete = Method(
     targets=distil.taught_without_the_label,
     published={"lr": 1e-4},
     search=_decades,
-    colour="#CC6677",
+    colour="#9E9AC8",
 )
 
 lotus = Method(
@@ -261,7 +270,7 @@ lotus = Method(
     config={"optimizer": "adamw", "nesterov": False},
     published={"lr": 1e-4},
     search=_cross((2e-4, 5e-4, 1.25e-3), (2, 4, 8)),
-    colour="#AA4499",
+    colour="#54278F",
 )
 
 ssd = Method(
@@ -269,7 +278,7 @@ ssd = Method(
     "dampen the weights that matter to the forget set most, once",
     function=dampening(),
     search=tuple({"coefficient": 10 ** (k / 8)} for k in range(9)),  # at 1 all shrinks that can
-    colour="#661100",
+    colour="#666600",
 )
 
 amun = Method(
@@ -291,7 +300,7 @@ falw = replace(
     targets=once,
     weight=parts.falw_weight(),
     search=_doubling(0.0025),
-    colour="#D55E00",
+    colour="#009E73",
 )
 
 rl_falw = replace(
@@ -301,7 +310,7 @@ rl_falw = replace(
     targets=once,
     weight=parts.falw_weight(),
     search=_doubling(0.0025),
-    colour="#009E73",
+    colour="#66C2A5",
 )
 
 ga_falw = replace(ga, name="ga+falw", summary="gradient ascent with FaLW weights", weight=parts.falw_weight())
@@ -343,7 +352,7 @@ rl_fixed = replace(
     summary="RL, two things changed: labels drawn once, and never the own",
     targets=once,
     search=_doubling(0.0025),
-    colour="#8C510A",
+    colour="#F6C667",
 )
 
 _variants = (
@@ -354,7 +363,7 @@ _variants = (
         summary="SalUn, two things changed: labels drawn once, and never the own",
         targets=once,
         search=_doubling(0.0025),
-        colour="#5AB4AC",
+        colour="#7F3B08",
     ),
     replace(
         rl_falw,

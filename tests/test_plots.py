@@ -63,6 +63,9 @@ def test_group_gaps_are_a_line_a_method_in_the_panel_of_its_group():
     assert [p.get_title() for p in panels] == ["head", "mid", "tail"]
     assert [list(p.containers[0].lines[0].get_ydata()) for p in panels] == [[1, 2], [2, 3], [3, 4]]
     assert list(plots.group_gap_panels(rows, ["rl"], "p")[1].containers[0].lines[0].get_ydata()) == [-2, -2]
+    assert panels[0].containers[0].lines[0].get_linestyle() == "None"  # two exponents say nothing of what is between
+    more = pd.concat([rows, rows.assign(gamma=2.0)])
+    assert plots.group_gap_panels(more, ["rl"])[0].containers[0].lines[0].get_linestyle() == "-"
 
 
 def test_metric_bars_are_means_from_the_top_with_their_reference():
@@ -85,6 +88,7 @@ def test_a_power_law_starts_at_rank_1_and_stored_counts_become_shares():
     values, edges, _ = ax.patches[0].get_data()
     assert (list(values), list(edges)) == ([3, 2, 1], [0.5, 1.5, 2.5, 3.5]) and ax.lines[0].get_ydata()[0] == 4
     ax = plots.probability_counts(pd.DataFrame({"counts": [[3, 1]], "mean": 0.3}, index=["rl"]))
+    assert ax.get_ylim()[1] > 75  # none is cut off
     assert list(ax.patches[0].get_data().values) == [75, 25] and ax.lines[0].get_xdata()[0] == 0.3
 
 

@@ -1,6 +1,8 @@
 """Figures of models as data: images, probabilities, scores, deviations, searches, embeddings, gaps."""
 
 import math
+from colorsys import rgb_to_hsv
+from itertools import pairwise
 
 import matplotlib
 import pandas as pd
@@ -10,11 +12,11 @@ matplotlib.use("Agg")
 
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from falw.book import plots
 from falw.lab.records import CONFIG, SETTING
-from falw.methods import METHODS
+from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores
 from falw.split import long_tailed_split
 
@@ -42,6 +44,24 @@ def test_image_grid_shows_the_first_images_of_each_class():
     assert shown.shape == (2 * 4, 2 * 4, 3)  # two white pixels after each image, to the right and below
     assert [[int(shown[r, c, 0]) for c in (0, 4)] for r in (0, 4)] == [[1, 3], [0, 2]] and shown[2, 0, 0] == 255
     assert [t.get_text() for t in ax.get_yticklabels()] == ["class 1", "class 0"]
+
+
+def test_a_family_of_methods_has_one_hue_and_every_row_its_own_shade():
+    rows = {**METHODS, **VARIANTS}
+    shades = {name: rows[name].colour for names in plots.FAMILIES.values() for name in names}
+    assert len(set(shades.values())) == len(shades) and {row.colour for row in rows.values()} <= {
+        *shades.values(),
+        METHODS["retrain"].colour,
+    }
+    hues = {}
+    for family, names in plots.FAMILIES.items():
+        hues[family] = [rgb_to_hsv(*to_rgb(rows[name].colour))[0] * 360 for name in names]
+        assert max(hues[family]) - min(hues[family]) < 30
+        assert all(plots.colour(name) == rows[name].colour for name in names)
+    assert plots.colour("falw-tau0") not in (None, *shades.values()) and plots.colour("nobody") is None
+    assert rgb_to_hsv(*to_rgb(plots.colour("falw-tau0")))[0] * 360 == pytest.approx(hues["FaLW's weights"][0], abs=2)
+    spans = sorted((min(h), max(h)) for h in hues.values())
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
 
 
 def test_class_counts_are_bars_by_rank_in_the_colour_of_their_group():

@@ -78,7 +78,10 @@ def test_balance_factors_leave_out_classes_without_forgotten_images():
 def test_a_sweep_is_in_the_order_of_its_values_with_retrain_as_a_line():
     rows = [row("retrain", 50.0), row("noise floor", 2.0), row("b", 7.0), row("a", 5.0, None), row("other", 1.0)]
     panels = plots.sweep(pd.DataFrame(rows), {"b": 1, "a": 0.5}, "τ")
-    assert [panel.get_title() for panel in panels] == ["FA, %", "RA, %", "TA, %", "MIA, %", "Avg. Gap, points"]
+    assert [panel.get_title() for panel in panels] == [
+        *(f"{name}, %\nbest at the line" for name in ("FA", "RA", "TA", "MIA")),
+        "Avg. Gap, points\nlower is better",
+    ]
     for panel, line in zip(panels, (50, 50, 50, 50, 2), strict=True):
         assert list(panel.containers[0].lines[0].get_ydata()) == [5, 7]
         assert [label.get_text() for label in panel.get_xticklabels()] == ["0.5", "1"]

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import math
 import re
 from dataclasses import asdict
 from functools import cache
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import falw
-from falw.book import explorers
+from falw.book import computed, explorers, own_model
 from falw.lab import tables
 from falw.lab.cells import Setting
 from falw.lab.traces import trace
@@ -144,9 +145,6 @@ ALARMS = [
     for rate, mean in ((1.0, g + n + more), (50.0, -g - n - more))
 ]
 EXPLORERS = {
-    "forget-set": lambda records: explorers.forget_set(),
-    "weight": lambda records: explorers.weight(),
-    "balance": lambda records: explorers.balance(),
     "deviations": lambda records: explorers.deviations(records, ["rl", "salun"]),
     "benchmark": lambda records: explorers.benchmark({"textures": tables.table(records)}),
     "false-alarms": lambda records: explorers.false_alarms(ALARMS),
@@ -161,7 +159,7 @@ def explorer(records):
     def bundle(name):
         bundles = []
         with pytest.MonkeyPatch.context() as m:
-            m.setattr("IPython.display.display", lambda bundle, raw=False: bundles.append(bundle))
+            m.setattr("IPython.display.display", lambda b, raw=False: isinstance(b, dict) and bundles.append(b))
             EXPLORERS[name](records)
         return bundles[-1]
 
@@ -181,13 +179,105 @@ def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, exp
         assert size == 1 or max(len({frames[i] for i in row}) for row in along) == size
 
 
-def test_alternative_text_says_the_numbers_of_the_picture(explorer):
-    data, _ = content(explorer("forget-set")["text/html"])
-    steep = "gamma 2, ratio 0.3, 100 classes, spill"
-    (alt,) = (a for a in data["alts"] if steep in a)
-    assert "from 450 to 1 images; 29 classes are forgotten whole" in alt  # 29: spec of the cap rule, gamma 2
-    data, _ = content(explorer("weight")["text/html"])
-    assert any("mu 0.6, sigma 0.25, eta 1: at p 0.9 z is 1.20 and w is 1.83" in a for a in data["alts"])
+COMPUTED = {"forget-set": explorers.forget_set, "weight": explorers.weight, "balance": explorers.balance}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_computed_explorer_has_a_control_a_page_a_picture_and_words(name, shown):
+    COMPUTED[name]()
+    bundle = next(b for b in shown if isinstance(b, dict))
+    page = bundle["text/html"]
+    assert set(bundle) == {explorers.WIDGET, "text/html", "image/png", "text/plain"}
+    assert f'id="explorer-{name}"' in page and f'aria-label="{bundle["text/plain"]}"' in page
+    assert f"base64,{bundle['image/png']}" in page  # for where no script runs
+    assert not re.findall(r"https?://", page) and len(page) < 150_000
+
+
+def test_computed_explorers_say_the_numbers_of_the_equations(shown):
+    explorers.forget_set()
+    explorers.weight()
+    explorers.balance()
+    words = [b["text/plain"] for b in shown if isinstance(b, dict)]
+    assert "from 450 to 73 images; 5 classes are forgotten whole, 0 not at all" in words[0]
+    assert words[1] == "Weight over p for mu 0.60, sigma 0.25, eta 1.00: at p 0.90 z is 1.20 and w is 1.83."
+    b = balance_factor(torch.tensor([5.0] + [13495 / 99] * 99), 0.15)[0].item()
+    low, high = forgetting_weight(torch.tensor([-0.5, 0.5]), b).tolist()
+    assert low < 1 < high
+    assert f"5 of 13500 forgotten images in 100 classes and tau 0.15: B is {b:.2f}" in words[2]
+    assert f"gives {low:.2f} and {high:.2f}; at z 0.50 w is {high:.2f}." in words[2]
+
+
+def test_the_live_control_of_a_computed_explorer_calls_python():
+    calls = []
+
+    def draw(a, kind, twice):
+        calls.append((a, kind, twice))
+        return line(twice)
+
+    sliders = {"a": computed.Slider("a", 0.5), "kind": computed.Slider("kind", "x", choices=("x", "y"))}
+    explorer = computed.Computed(
+        "one", "one", sliders, lambda a, kind: {"twice": 2 * a}, draw, "{twice:.1f}", "{twice:.2f}", {}
+    )
+    a, kind, words, _ = computed._controls(explorer).children
+    assert words.value == "1.00" and calls == [(0.5, "x", 1.0)]
+    a.value, kind.value = -0.25, "y"
+    assert calls[1:] == [(0.0, "x", 0.0), (0.0, "y", 0.0)]  # not below the least
+    a.value = 0.75
+    assert words.value == "1.50"
+
+
+def test_words_are_filled_with_numbers_and_a_true_minus():
+    assert computed.with_numbers("#eq-5 {z:.2f} = {n} - a-1", {"z": -1.5, "n": -3}) == "#eq-5 −1.50 = −3 - a-1"
+
+
+def rows_of(part, p, retrain, c=0):
+    return pd.DataFrame({"class": c, "p": p, "part": part, "retrain": retrain})
+
+
+def test_a_model_of_ones_own_is_weighted_as_by_hand():
+    unseen = rows_of("unseen", [0.4, 0.6], None)
+    forget = rows_of("forget", [0.5, 0.9], [0.7, 0.4])
+    found = own_model.weighted(pd.concat([unseen, forget]))
+    sigma = 0.02**0.5
+    assert found["z"].tolist() == pytest.approx([0, 0.4 / sigma])
+    assert found["w"].tolist() == pytest.approx([1, 1 + math.tanh(0.4 / sigma)])  # one class: B is 1
+    assert found["deviation"].tolist() == pytest.approx([-0.2, 0.5])
+    groups = {row["group"]: row for row in own_model.group_rows(found)}
+    assert groups["all"]["images"] == 2 and (groups["all"]["under"], groups["all"]["over"]) == (50, 50)
+    none = own_model.weighted(pd.concat([unseen, forget]).drop(columns="retrain"))
+    assert none["deviation"].isna().all() and "under" not in own_model.group_rows(none)[3]
+
+
+def test_a_table_of_ones_own_that_cannot_be_read_is_refused():
+    good = pd.concat([rows_of("unseen", [0.4, 0.6], None), rows_of("forget", [0.5], [0.7])], ignore_index=True)
+    for changed, message in (
+        (good.drop(columns="p"), "no column 'p' among class, part, retrain: give class, p, part"),
+        (good.assign(part="train"), "row 0 has the part 'train'; choose one of: forget, unseen"),
+        (good[:2], "no row has 'forget' as its part"),
+        (good.assign(p=[0.1, 1.5, 0.2]), "row 1 has p 1.5; give a probability from 0 to 1"),
+        (good.assign(retrain=float("nan")), "row 2 has retrain nan; give a probability from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            own_model.weighted(changed)
+
+
+def test_a_button_plays_one_slider(shown):
+    page = show(shown, play="offset")["text/html"]
+    assert re.search(r'<button type="button" class="explorer-play" name="offset" value="1" hidden>Play offset<', page)
+    assert "<button" not in show(shown)["text/html"]
+    with pytest.raises(ValueError, match="no slider 'x' to play; choose one of: slope, offset"):
+        show(shown, play="x")
+
+
+def test_the_live_button_moves_its_slider():
+    calls = []
+    slopes = {"slope": [1.0, 2.0, 3.0]}
+    box = explorers._live(
+        lambda slope: (calls.append(slope), line(slope))[1], {"slope": "a"}, slopes, {"slope": 1.0}, "slope"
+    )
+    slider, player, _ = box.children
+    player.value = 2
+    assert slider.value == 3.0 and calls == [1.0, 3.0]
 
 
 def test_trajectory_explorer_and_trace_agree_on_every_epoch(original, data, split, config, shown):
@@ -272,16 +362,6 @@ def test_the_explorer_of_false_alarms_says_what_is_found_at_which_rate(explorer)
     )
     last = "images of the tail found at 50 % false alarms and gamma 2, in percent less Retrains': rl -12.0, ft -12.3."
     assert data["alts"][-1] == last
-
-
-def test_balance_explorer_says_eqs_6_and_7(explorer):
-    data, _ = content(explorer("balance")["text/html"])
-    b = balance_factor(torch.tensor([5.0] + [13495 / 99] * 99), 0.15)[0].item()
-    low, high = forgetting_weight(torch.tensor([-0.5, 0.5]), b).tolist()
-    assert low < 1 < high
-    assert f"5 of 13500 forgotten images in 100 classes and tau 0.15: B is {b:.2f}" in data["alts"][13]
-    assert data["alts"][13].endswith(f"gives {low:.2f} and {high:.2f}.")
-    assert data["alts"][13] == explorer("balance")["text/plain"]  # it starts there
 
 
 def test_words_of_an_explorer_are_escaped_and_belong_to_its_first_picture(shown):

@@ -2,16 +2,16 @@
 
 `explore` shows one output that carries two lives. With a kernel (JupyterLab, Colab, VS Code) it is an ipywidgets
 control that calls the plot function. On a rendered page it is HTML: native range inputs over pictures drawn
-beforehand, moved by a few lines of JavaScript. Both call the same function, so the formula lives only in Python.
+beforehand, moved by a few lines of JavaScript. Both call the same function, so the formula lives only in Python. Where
+a formula is short and its sliders should not have steps, the page computes (`computed`).
 """
 
 from __future__ import annotations
 
 import html
 import io
-import json
+import math
 import re
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import torch
 from matplotlib.axes import Axes
 
 from falw.book import plots
+from falw.book.computed import WIDGET, Computed, Slider, as_data, page_file, png, script
 from falw.lab.records import GROUPS
 from falw.lab.tables import pooled_probabilities
 from falw.split import CAPS, power_law_counts
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Choices = Mapping[str, Sequence[Any]]
 Draw = Callable[..., Axes]
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 MAX_FRAMES = 400
 
 
@@ -44,22 +44,25 @@ def explore(
     alt: Callable[..., str],
     labels: Mapping[str, str] | None = None,
     start: Mapping[str, Any] | None = None,
+    play: str | None = None,
     **choices: Sequence[Any],
 ) -> None:
     """Display sliders over `draw`, one a parameter of `choices`, each with the values that it can take.
 
     draw: called with one value a parameter, returns the Axes it drew on. name: unique on the page, letters and dashes.
     alt: called alike, says in words what the picture shows. labels: what a slider is called, if not as its parameter.
-    start: values to begin with, else the first. Raises ValueError for choices that come to more than MAX_FRAMES
-    pictures or to none, and for a start that is not among them.
+    start: values to begin with, else the first. play: the slider that a button runs through. Raises ValueError for
+    choices that come to more than MAX_FRAMES pictures or to none, and for a start or play that is not among them.
     """
     from IPython.display import display
 
     begin = _check(choices, start or {})
+    if play and play not in choices:
+        raise ValueError(f"no slider '{play}' to play; choose one of: {', '.join(choices)}")
     labels = {key: (labels or {}).get(key, key) for key in choices}
-    page, picture = _page(draw, alt, name, labels, choices, begin)
+    page, picture = _page(draw, alt, name, labels, choices, begin, play)
     bundle = {"text/html": page, "image/png": picture, "text/plain": alt(**begin)}
-    live = _live(draw, labels, choices, begin)
+    live = _live(draw, labels, choices, begin, play)
     display({WIDGET: {"model_id": live.model_id, "version_major": 2, "version_minor": 0}, **bundle}, raw=True)
 
 
@@ -79,7 +82,9 @@ def _check(choices: Choices, start: Mapping[str, Any]) -> dict[str, Any]:
     return {key: start.get(key, values[0]) for key, values in choices.items()}
 
 
-def _live(draw: Draw, labels: Mapping[str, str], choices: Choices, begin: Mapping[str, Any]) -> Any:
+def _live(
+    draw: Draw, labels: Mapping[str, str], choices: Choices, begin: Mapping[str, Any], play: str | None = None
+) -> Any:
     """The ipywidgets control. It shows the picture in an Output of its own, so that nothing flickers."""
     import ipywidgets
     from IPython.display import display
@@ -102,7 +107,18 @@ def _live(draw: Draw, labels: Mapping[str, str], choices: Choices, begin: Mappin
         plt.close(figure)
 
     picture = ipywidgets.interactive_output(show, sliders)
-    return ipywidgets.VBox([*sliders.values(), picture])
+    return ipywidgets.VBox([*sliders.values(), *_player(sliders.get(play)), picture])
+
+
+def _player(slider: Any) -> list[Any]:
+    """A button that runs through the values of a slider, if there is one."""
+    import ipywidgets
+
+    if slider is None:
+        return []
+    player = ipywidgets.Play(max=len(slider.options) - 1, interval=800)
+    ipywidgets.link((player, "value"), (slider, "index"))
+    return [player]
 
 
 def _page(
@@ -112,6 +128,7 @@ def _page(
     labels: Mapping[str, str],
     choices: Choices,
     begin: Mapping[str, Any],
+    play: str | None,
 ) -> tuple[str, str]:
     """The explorer as HTML, and its first picture as base64 PNG."""
     frames, alts, first, picture = [], [], 0, ""
@@ -121,59 +138,45 @@ def _page(
         frames.append(_svg(figure, name))
         alts.append(alt(**chosen))
         if chosen == begin:
-            first, picture = len(frames) - 1, _png(figure)
+            first, picture = len(frames) - 1, png(figure)
         plt.close(figure)
     begin_at = [list(values).index(begin[key]) for key, values in choices.items()]
     lines, packed = _pack(frames)
     texts = [[_value_text(v) for v in values] for values in choices.values()]
-    data = json.dumps({"lines": lines, "frames": packed, "alts": alts, "texts": texts}, separators=(",", ":"))
     sliders = "".join(
         _SLIDER.format(label=html.escape(labels[key]), last=len(values) - 1, step=step, text=html.escape(text[step]))
         for (key, values), step, text in zip(choices.items(), begin_at, texts, strict=True)
     )
+    if play:
+        sliders += _PLAY.format(label=html.escape(labels[play]), place=list(choices).index(play))
     page = _PAGE.format(
         name=name,
+        style=page_file("explorers.css"),
         title=html.escape(f"Explorer: {', '.join(labels.values())}"),
         alt=html.escape(alts[first]),
         svg=frames[first],
         sliders=sliders,
-        data=data.replace("</", "<\\/"),
-        script=_SCRIPT.replace("NAME", name),
+        data=as_data({"lines": lines, "frames": packed, "alts": alts, "texts": texts}),
+        script=script("frames.js", run="frames(root);"),
     )
     return page, picture
 
 
-_PAGE = """<div class="explorer" id="explorer-{name}" role="group" aria-label="{title}">
+_PAGE = """<div class="explorer frames" id="explorer-{name}" role="group" aria-label="{title}">
+<style>{style}</style>
 <div class="explorer-sliders">{sliders}</div>
-<div class="explorer-picture" role="img" aria-label="{alt}"
- style="background:#fff;border-radius:4px;padding:4px;max-width:660px">{svg}</div>
-<script type="application/json">{data}</script>
-<script>{script}</script>
+<div class="explorer-picture" role="img" aria-label="{alt}">{svg}</div>
+{data}
+{script}
 </div>"""
 
 _SLIDER = (
-    '<label style="display:flex;gap:.6em;align-items:center;max-width:660px"><span style="flex:0 0 8em">{label}</span>'
-    '<input type="range" min="0" max="{last}" step="1" value="{step}" aria-valuetext="{text}"'
-    ' style="flex:1 1 6em;min-width:0"><output style="flex:0 0 7em">{text}</output></label>'
+    '<label><span>{label}</span><input type="range" min="0" max="{last}" step="1" value="{step}"'
+    ' aria-valuetext="{text}"><output>{text}</output></label>'
 )
 
-# A frame's number is its position in the product of the sliders, the last one running fastest.
-_SCRIPT = """(() => {
-const root = document.getElementById("explorer-NAME");
-const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-const sliders = [...root.querySelectorAll("input")], picture = root.querySelector(".explorer-picture");
-const show = () => {
-  const frame = sliders.reduce((n, s, i) => n * data.texts[i].length + Number(s.value), 0);
-  sliders.forEach((s, i) => {
-    const text = data.texts[i][s.value];
-    s.setAttribute("aria-valuetext", text);
-    s.nextElementSibling.textContent = text;
-  });
-  picture.innerHTML = data.frames[frame].map(k => data.lines[k]).join("\\n");
-  picture.setAttribute("aria-label", data.alts[frame]);
-};
-sliders.forEach(s => s.addEventListener("input", show));
-})();"""
+# What it moves is its value, the number of a slider; it shows itself where scripts run.
+_PLAY = '<button type="button" class="explorer-play" name="{label}" value="{place}" hidden>Play {label}</button>'
 
 
 def _value_text(value: Any) -> str:
@@ -183,15 +186,19 @@ def _value_text(value: Any) -> str:
 def _canvas(height: float = 3.0) -> Axes:
     """Axes whose place does not depend on what is drawn: only the picture moves with a slider, and it is drawn fast."""
     figure = plt.figure(figsize=(5, height), dpi=144)
-    figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.5 / height)
+    figure.subplots_adjust(left=0.13, right=0.97, top=0.9, bottom=0.5 / height)
     return figure.add_subplot()
 
 
 def _svg(figure: Any, name: str) -> str:
-    """A figure as SVG that is the same whenever it is drawn: text as text, no metadata, ids of this explorer alone."""
+    """A figure as SVG that is the same whenever it is drawn: text as text, no metadata, ids of this explorer alone.
+
+    What is black takes the colour of the text around it, and the ground is the page's, in a dark theme, too.
+    """
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        quiet = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(file, format="svg", metadata=quiet, transparent=True)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.S)
@@ -199,19 +206,16 @@ def _svg(figure: Any, name: str) -> str:
     text = re.sub(r' id="([\w-]+)"', lambda m: m.group(0) if m.group(1) in referenced else "", text)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _OPEN, text, count=1)
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # hundredths of a point are enough
+    for shade, ink in _INKS.items():
+        text = text.replace(f"fill: {shade}", f"fill: {ink}").replace(f"stroke: {shade}", f"stroke: {ink}")
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
+_INKS = {"#000000": "currentColor", "#dddddd": "rgb(128 128 128 / 25%)"}
 _OPEN = (
     r'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="\1"'
-    r' style="width:100%;height:auto" aria-hidden="true">'
+    r' style="width:100%;height:auto" fill="currentColor" aria-hidden="true">'
 )
-
-
-def _png(figure: Any) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=144)
-    return b64encode(file.getvalue()).decode()
 
 
 def _pack(frames: Sequence[str]) -> tuple[list[str], list[list[int]]]:
@@ -227,29 +231,30 @@ def _pack(frames: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 def forget_set(per_class: int = 450) -> None:
     """How many images of each class are forgotten, over gamma, ratio, number of classes and cap rule (chapter 2)."""
 
-    def counts(gamma, ratio, classes, cap):
-        return power_law_counts(round(ratio * classes * per_class), [per_class] * classes, gamma, cap)
+    def numbers(gamma, ratio, classes, cap, each):
+        total = round(ratio * classes * each)
+        counts = power_law_counts(total, [each] * classes, gamma, cap)
+        whole = {"gone": int((counts == each).sum()), "none": int((counts == 0).sum())}
+        return {"total": total, "counts": counts, "first": int(counts[0]), "last": int(counts[-1]), **whole}
 
-    def alt(**values):
-        forgotten = counts(**values)
-        gone, none = int((forgotten == per_class).sum()), int((forgotten == 0).sum())
-        return (
-            f"Forget counts by rank for gamma {values['gamma']:g}, ratio {values['ratio']:g},"
-            f" {values['classes']} classes, {values['cap']}: from {int(forgotten[0])} to {int(forgotten[-1])} images;"
-            f" {gone} classes are forgotten whole, {none} not at all."
-        )
-
-    explore(
-        lambda **values: plots.power_law(counts(**values), per_class, _canvas()),
+    Computed(
         name="forget-set",
-        alt=alt,
-        labels={"gamma": "γ", "ratio": "ratio", "classes": "classes C", "cap": "cap rule"},
-        start={"gamma": 0.5, "ratio": 0.3, "classes": 100},
-        gamma=[0, 0.25, 0.5, 1, 1.5, 2],
-        ratio=[0.1, 0.2, 0.3, 0.5],
-        classes=[10, 100],
-        cap=CAPS,
-    )
+        script="forgetSet",
+        sliders={
+            "gamma": Slider("γ", 0.5, 0, 2),
+            "ratio": Slider("ratio", 0.3, 0.01, 0.6),
+            "classes": Slider("classes C", 100, 2, 100, 1),
+            "cap": Slider("cap rule", CAPS[0], choices=tuple(CAPS)),
+        },
+        numbers=numbers,
+        draw=lambda counts, each, **_: plots.power_law(counts, each, _canvas()),
+        alt="Forget counts by rank for gamma {gamma:.2f}, ratio {ratio:.2f}, {classes} classes, {cap}: from {first} to"
+        " {last} images; {gone} classes are forgotten whole, {none} not at all.",
+        formula='<span><a href="#eq-b">Eq. B</a> with T = {ratio:.2f} · {classes} · {each} = {total}:'
+        " <b>{first}</b> images of the first class to <b>{last}</b> of the last.</span>"
+        "<span><b>{gone}</b> classes are forgotten whole, <b>{none}</b> not at all.</span>",
+        constants={"each": per_class},
+    ).show()
 
 
 def weight() -> None:
@@ -258,63 +263,86 @@ def weight() -> None:
     def of(p, mu, sigma, eta):
         return forgetting_weight((torch.as_tensor(p, dtype=torch.float64) - mu) / sigma, eta=eta)
 
-    def draw(p, mu, sigma, eta):
+    def numbers(p, mu, sigma, eta):
+        z = 0.0 if p == mu else (p - mu) / sigma
+        return {"z": z, "w": of(p, mu, sigma, eta).item(), **_around_1(z)}
+
+    def draw(p, mu, sigma, eta, w, **_):
         around_mu = mu + torch.tensor([-0.002, 0.0, 0.002])
         x = torch.cat([torch.linspace(0, 1, 81, dtype=torch.float64), around_mu]).sort().values
         ax = plots.weight_curves({"w": (x, of(x, mu, sigma, eta))}, "probability of the true class p", ax=_canvas())
         ax.axvspan(max(mu - sigma, 0), min(mu + sigma, 1), color="#dddddd", zorder=0, label="μ ± σ")
-        ax.plot(p, of(p, mu, sigma, eta), "o", color=plots.colour("falw"), markersize=8, label="this sample")
+        ax.plot(p, w, "o", color="#D55E00", markersize=8, label="this sample")
         ax.set_xlim(0, 1)
         ax.legend(frameon=False, loc="upper left", ncols=3)
         return ax
 
-    def alt(p, mu, sigma, eta):
-        z, w = (p - mu) / sigma, of(p, mu, sigma, eta).item()
-        return f"Weight over p for mu {mu:g}, sigma {sigma:g}, eta {eta:g}: at p {p:g} z is {z:.2f} and w is {w:.2f}."
-
-    explore(
-        draw,
+    Computed(
         name="weight",
-        alt=alt,
-        labels={"p": "p", "mu": "μ", "sigma": "σ", "eta": "η"},
-        start={"p": 0.9, "mu": 0.6, "sigma": 0.25, "eta": 1.0},
-        p=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
-        mu=[0.3, 0.6, 0.9],
-        sigma=[0.1, 0.25, 0.4],
-        eta=[0.5, 1.0, 2.0],
-    )
+        script="weight",
+        sliders={
+            "p": Slider("p", 0.9),
+            "mu": Slider("μ", 0.6, 0.01, 0.99),
+            "sigma": Slider("σ", 0.25, 0.02, 0.5),
+            "eta": Slider("η", 1.0, 0.25, 4, 0.05),
+        },
+        numbers=numbers,
+        draw=draw,
+        alt="Weight over p for mu {mu:.2f}, sigma {sigma:.2f}, eta {eta:.2f}: at p {p:.2f} z is {z:.2f} and w is"
+        " {w:.2f}.",
+        formula='<span><a href="#eq-5">Eq. 5</a>: z = (p − μ) / σ = ({p:.2f} − {mu:.2f}) / {sigma:.2f} ='
+        " <b>{z:.2f}</b></span>"
+        "<span>w = 1 + sign(z) tanh(|z|)<sup>1/η</sup> = 1 {sign} {tanh:.2f}<sup>1/{eta:.2f}</sup> ="
+        " <b>{w:.2f}</b></span>",
+        constants={},
+    ).show()
 
 
-def balance(total: int = 13500, classes: int = 100) -> None:
-    """Eqs. 6 and 7 over tau and the forgotten images of a class (chapter 6), beside the weight without B."""
+def _around_1(z: float) -> dict[str, Any]:
+    """How a weight is written out: 1, a sign, and a power of this."""
+    return {"sign": "−" if z < 0 else "+", "tanh": math.tanh(abs(z))}
+
+
+def balance(total: int = 13500, classes: int = 100, most: int = 450) -> None:
+    """Eqs. 6 and 7 over tau, the forgotten images of a class and z (chapter 6), beside the weight without B."""
 
     def factor(tau, count):
         counts = torch.full((classes,), (total - count) / (classes - 1), dtype=torch.float64)
         counts[0] = count
         return balance_factor(counts, tau)[0].item()
 
-    def draw(tau, count):
-        z = torch.linspace(-3, 3, 241, dtype=torch.float64)
-        curves = {"B = 1": (z, forgetting_weight(z))}
-        curves[f"B = {factor(tau, count):.2f}"] = (z, forgetting_weight(z, factor(tau, count)))
-        return plots.weight_curves(curves, "z-score", "B = 1", _canvas())
+    def numbers(tau, count, z, **_):
+        b = factor(tau, count)
+        points = torch.tensor([-0.5, 0.5, z], dtype=torch.float64)
+        low, high, w = forgetting_weight(points, b).tolist()
+        return {"b": b, "w": w, "low": low, "high": high, "plain": forgetting_weight(points)[2].item(), **_around_1(z)}
 
-    def alt(tau, count):
-        w = forgetting_weight(torch.tensor([-0.5, 0.5], dtype=torch.float64), factor(tau, count))
-        return (
-            f"Weight over z for a class with {count} of {total} forgotten images in {classes} classes and tau {tau:g}:"
-            f" B is {factor(tau, count):.2f}, and z of minus and plus one half gives {w[0]:.2f} and {w[1]:.2f}."
-        )
+    def draw(z, b, w, **_):
+        x = torch.linspace(-3, 3, 241, dtype=torch.float64)
+        curves = {"B = 1": (x, forgetting_weight(x)), f"B = {b:.2f}": (x, forgetting_weight(x, b))}
+        ax = plots.weight_curves(curves, "z-score", "B = 1", _canvas())
+        ax.plot(z, w, "o", color="#D55E00", markersize=8, label="this sample")
+        ax.legend(frameon=False, loc="upper left")
+        return ax
 
-    explore(
-        draw,
+    Computed(
         name="balance",
-        alt=alt,
-        labels={"tau": "τ", "count": "forgotten images"},
-        start={"tau": 0.15, "count": 5},
-        tau=[0.0, 0.1, 0.15, 0.2, 0.5, 1.0],
-        count=[1, 5, 20, 60, 135, 450],
-    )
+        script="balance",
+        sliders={
+            "tau": Slider("τ", 0.15),
+            "count": Slider("forgotten images", 5, 1, most, 1),
+            "z": Slider("z", 0.5, -3, 3, 0.05),
+        },
+        numbers=numbers,
+        draw=draw,
+        alt="Weight over z for a class with {count} of {total} forgotten images in {classes} classes and tau {tau:.2f}:"
+        " B is {b:.2f}, and z of minus and plus one half gives {low:.2f} and {high:.2f}; at z {z:.2f} w is {w:.2f}.",
+        formula='<span><a href="#eq-6">Eq. 6</a>: B = ({total} / ({classes} · {count}))<sup>{tau:.2f}</sup> ='
+        " <b>{b:.2f}</b></span>"
+        '<span><a href="#eq-7">Eq. 7</a>: w = 1 + sign(z) tanh(|z|)<sup>1/B</sup> = 1 {sign} {tanh:.2f}<sup>1/{b:.2f}'
+        "</sup> = <b>{w:.2f}</b>, and {plain:.2f} for B = 1</span>",
+        constants={"total": total, "classes": classes, "most": most},
+    ).show()
 
 
 def deviations(records: DataFrame, methods: Sequence[str]) -> None:
@@ -329,9 +357,8 @@ def deviations(records: DataFrame, methods: Sequence[str]) -> None:
         raise ValueError(f"no gamma has records of retrain and all of: {', '.join(methods)}")
 
     def draw(method, gamma, group):
-        return plots.probability_counts(
-            pooled.xs((gamma, group), level=("gamma", "group")).loc[["retrain", method]], _canvas()
-        )
+        both = pooled.xs((gamma, group), level=("gamma", "group")).loc[["retrain", method]]
+        return plots.legend_above(plots.probability_counts(both, _canvas()))
 
     def alt(method, gamma, group):
         theirs, mine = (pooled.at[(name, gamma, group), "mean"] for name in ("retrain", method))
@@ -360,8 +387,8 @@ def benchmark(tables: Mapping[str, DataFrame]) -> None:
     keys = {label: key for key, label in METRICS.items()}
 
     def draw(setting, metric):
-        unit = "points" if metric == "Avg. Gap" else "%"
-        return plots.metric_bars(tables[setting], keys[metric], f"{metric}, {unit}")
+        good = "points: lower is better" if metric == "Avg. Gap" else "%: as near to Retrain's as can be"
+        return plots.metric_bars(tables[setting], keys[metric], f"{metric}, {good}")
 
     def alt(setting, metric):
         means = tables[setting].set_index("method")[f"{keys[metric]}_mean"].dropna()
@@ -391,6 +418,7 @@ def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
         lambda **values: plots.class_at_epoch(*of(**values), _canvas()),
         name="trajectory",
         alt=alt,
+        play="epoch",
         group=list(classes),
         epoch=list(range(len(trace.stats))),
     )

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
@@ -30,10 +31,20 @@ from falw.weights import BetaParams, ClassStats, balance_factor
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the models of one chapter keep theirs across figures. A
-# method's stands in its row.
+# Colours that colour-blind readers can tell apart, the same in all figures. A method's stands in its row.
 NO_METHODS = {"original": "#999999", "noise floor": "#666666", "test images": "#56B4E9"}
 GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
+
+
+# A family of methods has one hue in the whole book; its rows differ in how dark they are.
+FAMILIES = {
+    "retained data alone": ("ft", "l1-sparse"),
+    "other labels": ("rl", "rl-fixed", "salun", "salun-fixed", "be", "bs", "amun"),
+    "ascent": ("ga", "neggrad+", "sfron"),
+    "a teacher": ("scrub", "bad-teacher", "delete", "lotus"),
+    "one step": ("iu", "ssd"),
+    "FaLW's weights": ("falw", "rl+falw"),
+}
 
 
 def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
@@ -42,9 +53,19 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
 
 
 def colour(name: str) -> str | None:
-    """The colour of a model, None (the next in the cycle) for one without: a variant in its base's colour has none."""
-    first = {row.colour: row.name for row in reversed([*METHODS.values(), *VARIANTS.values()])}
-    return NO_METHODS.get(name) or next((colour for colour, of in first.items() if colour and of == name), None)
+    """The colour of a model; a variant in its base's colour has a darker shade. None for one that has no row."""
+    if name in NO_METHODS:
+        return NO_METHODS[name]
+    rows = {**METHODS, **VARIANTS}
+    shade = rows[name].colour if name in rows else ""
+    owner = next((row.name for row in rows.values() if row.colour == shade), name)
+    return (shade if owner == name else to_hex(np.array(to_rgb(shade)) * 0.55)) if shade else None
+
+
+def legend_above(ax: Axes) -> Axes:
+    """The same axes with their names outside, where they cover nothing."""
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return ax
 
 
 def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8, ax: Axes | None = None) -> Axes:
@@ -148,7 +169,7 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
         edges = np.linspace(0, 1, len(share) + 1)
         ax.stairs(share, edges, color=colour(name) or "#777777", linewidth=1.8, label=name)
         ax.axvline(part["mean"], color=colour(name) or "#777777", linewidth=1, linestyle="--")
-    ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, 60))
+    ax.set(xlabel="probability of the true class", ylabel="share of forgotten images, %", xlim=(0, 1), ylim=(0, None))
     ax.legend(frameon=False, loc="upper right")
     return ax
 
@@ -156,20 +177,26 @@ def probability_counts(rows: DataFrame, ax: Axes | None = None) -> Axes:
 def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") -> Sequence[Axes]:
     """Signed distance to Retrain over gamma, a panel a group, from `tables.group_gaps`; bars are deviations over seeds.
 
-    of: "fa" (points of accuracy) or "p" (mean deviation of the probability).
+    of: "fa" (points of accuracy) or "p" (mean deviation of the probability). Two exponents are not joined by a line,
+    which would say something of those between.
     """
     names = [name for name in GROUP_COLOURS if name in set(rows["group"])]
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
+    ran = sorted(rows["gamma"].unique())
+    style = {"marker": ".", "linestyle": "-"} if len(ran) > 2 else {"marker": "o", "linestyle": "none"}
     for panel, group in zip(panels, names, strict=True):
         for k, name in enumerate(methods):
             gaps = rows[(rows["method"] == name) & (rows["group"] == group)]
             x = gaps["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
             panel.errorbar(
-                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), marker=".", capsize=2, color=colour(name), label=name
+                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), capsize=2, color=colour(name), label=name, **style
             )
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
-    panels[0].set_ylabel("FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain")
+        if len(ran) == 2:
+            panel.set(xticks=ran, xlim=(1.5 * ran[0] - 0.5 * ran[1], 1.5 * ran[1] - 0.5 * ran[0]))
+    difference = "FA − FA of Retrain, points" if of == "fa" else "mean p − p of Retrain"
+    panels[0].set_ylabel(f"{difference}\n0 is best")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False)
     return panels
 
@@ -207,7 +234,19 @@ def class_at_epoch(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float,
     ax.plot(p, w, "o", color=colour("falw"), markersize=3.5, label="forgotten samples")
     ax.axhline(1, color="black", linewidth=0.6)
     ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
-    ax.legend(frameon=False, loc="upper left")
+    legend_above(ax)
+    return ax
+
+
+def weights_by_group(images: DataFrame, ax: Axes | None = None) -> Axes:
+    """Weight over probability, a dot a forgotten image, coloured by group (rows of `own_model.weighted`)."""
+    ax = axes(ax, 5, 3)
+    for name, shade in GROUP_COLOURS.items():
+        own = images[images["group"] == name]
+        ax.plot(own["p"], own["w"], "o", color=shade, markersize=3.5, label=name)
+    ax.axhline(1, color="black", linewidth=0.6)
+    ax.set(xlabel="probability of the true class", ylabel="weight w", xlim=(-0.02, 1.02), ylim=(0, 2.05))
+    legend_above(ax)
     return ax
 
 
@@ -313,7 +352,8 @@ def sweep(rows: DataFrame, values: Mapping[str, float], xlabel: str) -> Sequence
     return panels
 
 
-_SWEPT = {"fa": "FA, %", "ra": "RA, %", "ta": "TA, %", "mia": "MIA, %", "gap": "Avg. Gap, points"}
+_SWEPT = {key: f"{key.upper()}, %\nbest at the line" for key in ("fa", "ra", "ta", "mia")}
+_SWEPT["gap"] = "Avg. Gap, points\nlower is better"
 
 
 def batch_losses(loss: Tensor, weight: Tensor, forget: Tensor, ax: Axes | None = None) -> Axes:
@@ -466,9 +506,10 @@ def _of_one_setting(frame: DataFrame, measure: str) -> DataFrame:
 
 
 def _free_colour(name: str, taken: Sequence[str]) -> str | None:
-    """A method's colour, for a variant that of its base, unless another has it in this figure."""
+    """A method's colour, for a variant that of its base, the darker shade where another has it in this figure."""
     row = {**METHODS, **VARIANTS}.get(name)
-    return row.colour if row and row.colour and row.colour not in taken else None
+    shades = (row.colour, colour(name)) if row else ()
+    return next((shade for shade in shades if shade and shade not in taken), None)
 
 
 def _add_within(ax: Axes, runs: DataFrame, measure: str) -> None:

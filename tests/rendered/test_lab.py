@@ -5,16 +5,18 @@ import pytest
 from built import ROOT
 
 START = f"""
+import pandas as pd
 import torch
 
 import falw
-from falw.book import explorers
+from falw.book import explorers, own_model
 from falw.lab import tables, traces
 
 records = falw.records({str(ROOT / "results" / "cpu" / "textures")!r})
 records = records.query("gamma == 0.5 and cap == 'spill'")
 p = torch.rand(3, 8)
 stats = [falw.class_stats(q, torch.arange(8) % 2, 2) for q in p]
+own = pd.DataFrame({{"class": [0, 0, 0], "p": [0.1, 0.2, 0.3], "part": ["unseen", "unseen", "forget"]}})
 trace = traces.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
 values = [(0.5, "all", 1.0), (0.5, "all", 5.0), (0.5, "tail", 1.0), (0.5, "tail", 5.0)]
 values += [(2.0, *rest) for _, *rest in values]
@@ -37,7 +39,7 @@ EXPLORERS = [
 @pytest.fixture
 def lab(tmp_path, serve_lab):
     """The address of a notebook with an explorer a cell, in JupyterLab."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (START.strip(), *EXPLORERS)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (START.strip(), *EXPLORERS, "own_model.show(own)")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "n.ipynb")
     return serve_lab(tmp_path)("n.ipynb")
@@ -48,7 +50,7 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
     page.wait_for_selector(".jp-Notebook .cm-content")
     page.get_by_text("(ipykernel) | Idle").wait_for()  # a cell run before that is dropped
     page.locator(".jp-Notebook .cm-content").first.click()
-    for _ in range(len(EXPLORERS) + 1):
+    for _ in range(len(EXPLORERS) + 2):
         page.keyboard.press("Shift+Enter")
     for k, source in enumerate(EXPLORERS, start=1):
         cell = page.locator(".jp-Notebook .jp-CodeCell").nth(k)
@@ -66,3 +68,5 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
             arg=[k, before],
         )
         assert said.inner_text() != text, source
+    page.locator(".explorer.own.alive").wait_for()  # this one is the page's own in JupyterLab, too
+    assert page.locator(".explorer.own .explorer-formula").inner_text().startswith("the example: 1 forgotten")

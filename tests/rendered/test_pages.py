@@ -99,10 +99,13 @@ def test_every_picture_has_an_alternative_text(path):
     assert all(len(picture.get("alt", "")) > 20 for picture in pictures)
 
 
+SLIDER = "input[type=range]"
+
+
 def state(explorer):
     """What an explorer shows: its picture, the words for it, and what its sliders say."""
     picture = explorer.locator(".explorer-picture")
-    texts = [slider.get_attribute("aria-valuetext") for slider in explorer.locator("input").all()]
+    texts = [slider.get_attribute("aria-valuetext") for slider in explorer.locator(SLIDER).all()]
     return (
         picture.inner_html(),
         picture.get_attribute("aria-label"),
@@ -115,7 +118,7 @@ def state(explorer):
 def test_every_slider_moves_by_keyboard_and_by_mouse(path, visit):
     page = visit(path)
     for explorer in page.locator(".explorer").all():
-        for k, slider in enumerate(explorer.locator("input").all()):
+        for k, slider in enumerate(explorer.locator(SLIDER).all()):
             before, start = state(explorer), slider.input_value()
             slider.focus()
             page.keyboard.press("End" if slider.input_value() != slider.get_attribute("max") else "Home")
@@ -137,7 +140,7 @@ def test_an_explorer_shows_the_picture_and_the_words_of_the_frame_its_sliders_sa
     page = visit(path)
     same = """(e, svg) => { const d = document.createElement("div"); d.innerHTML = svg;
     return d.innerHTML === e.querySelector(".explorer-picture").innerHTML }"""
-    for explorer in page.locator(".explorer").all():
+    for explorer in page.locator(".explorer.frames").all():  # those that compute: test_computed.py
         data = json.loads(explorer.locator("script[type='application/json']").text_content())
         sliders = explorer.locator("input").all()
         for slider in [None, *sliders]:  # None: as the page begins
@@ -151,15 +154,25 @@ def test_an_explorer_shows_the_picture_and_the_words_of_the_frame_its_sliders_sa
                 texts.append(values[int(s.input_value())])
             assert state(explorer)[1:] == (data["alts"][frame], texts, texts)
             assert explorer.evaluate(same, "\n".join(data["lines"][k] for k in data["frames"][frame]))
-        white = "e => getComputedStyle(e.querySelector('.explorer-picture')).backgroundColor"
-        assert explorer.evaluate(white) == "rgb(255, 255, 255)"  # black words on it, in dark mode too
+
+
+@explorers
+def test_in_the_dark_an_explorers_figure_is_light_on_dark(path, visit):
+    page = visit(path, "dark")
+    for explorer in page.locator(".explorer").all():
+        explorer.locator("svg text").first.wait_for(state="attached")
+        colours = "e => [getComputedStyle(e).color, getComputedStyle(e.querySelector('svg text')).fill]"
+        ink, words = explorer.evaluate(colours)
+        assert ink == words and min(map(int, re.findall(r"\d+", words)[:3])) > 150
+        clear = "e => getComputedStyle(e.querySelector('.explorer-picture')).backgroundColor"
+        assert explorer.evaluate(clear) == "rgba(0, 0, 0, 0)"
 
 
 @explorers
 def test_without_scripts_the_first_picture_stays(path, visit):
     page = visit(path, java_script_enabled=False)
     for explorer in page.locator(".explorer").all():
-        assert explorer.locator(".explorer-picture svg").is_visible()
+        assert explorer.locator(".explorer-picture :is(svg, img)").is_visible()
         assert len(explorer.locator(".explorer-picture").get_attribute("aria-label")) > 40
 
 
@@ -167,10 +180,11 @@ def test_without_scripts_the_first_picture_stays(path, visit):
 def test_an_explorer_is_as_wide_as_a_phone_and_its_words_are_large_enough(path, visit):
     page = visit(path, width=390)
     for explorer in page.locator(".explorer").all():
-        svg = explorer.locator("svg").bounding_box()
+        svg = explorer.locator(".explorer-picture svg").last.bounding_box()
         assert svg["x"] >= 0 and svg["x"] + svg["width"] <= 390
         heights = explorer.evaluate(
-            "e => [...e.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)"
+            "e => [...e.querySelectorAll('svg text')].map(t => t.getBoundingClientRect())"
+            ".map(b => Math.max(b.height, b.width > 20 ? 0 : b.width))"  # what is turned is as wide as others are high
         )
         assert min(heights) >= 9
 
