@@ -70,8 +70,8 @@ ASKED = {
 
 def settings() -> Iterator[Setting]:
     """The settings of results/ensemble that are studied."""
-    for seed in RUN_SEEDS:
-        for gamma in RUN_GAMMAS:
+    for gamma in RUN_GAMMAS:
+        for seed in RUN_SEEDS:
             yield Setting(gamma=gamma, seed=seed, data_seed=seed)
 
 
@@ -105,11 +105,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts asked for, one setting after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--part", choices=[*ASKED], action="append")
+    parser.add_argument("--part", choices=[*ASKED], action="append", help="default: all, in this order")
+    parser.add_argument("--gamma", type=float, choices=RUN_GAMMAS, action="append", help="default: both")
     args = parser.parse_args(argv)
     for part in args.part or ASKED:
         for setting in settings():
-            run_part(part, setting, args.out)
+            if setting.gamma in (args.gamma or RUN_GAMMAS):
+                run_part(part, setting, args.out)
 
 
 if __name__ == "__main__":
