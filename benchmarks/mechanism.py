@@ -3,8 +3,8 @@
     python benchmarks/mechanism.py --out runs/why --part statistics
 
 Textures as in results/ensemble (`tiny`, ratio 0.3, exponents 1/2 and 2, new images, split and training for every seed),
-seeds 0 to 4, whose Original, eight Retrains and methods are the reference. Every row of `brakes` runs at two rates,
-then at a third and, where these do not lie around the Retrains' FA, a fourth towards it; all is compared at that FA
+seeds 0 to 4, whose Original, eight Retrains and methods are the reference. Every row of `brakes` runs at two rates and,
+where these do not lie around the Retrains' FA, at a third and a fourth towards it; all is compared at that FA
 (`lab.curves.at_equal_fa`). A stopped run goes on with the same command; about 7 s a cell on an idle core.
 
 Written before the runs. Known by then: one seed's prototype, and what results/ensemble says of whole forget sets: at
@@ -76,15 +76,17 @@ def settings() -> Iterator[Setting]:
 
 
 def run_part(part: str, setting: Setting, out: Path) -> None:
-    """The rows of a part on a setting: three rates each, then a fourth for those that are not around the FA."""
+    """The rows of a part on a setting: two rates each, then up to two more for those that are not around the FA."""
     how = {"first_rates": START[setting.gamma], "retrains": RUN_RETRAINS, "device": "cpu", "jobs": 1}
     references = curve(setting, [], out, **how)
     rows = list(ASKED[part])
     if part == "statistics":
         rows += brakes.with_retrains(of_retrains(references, out))
-    ran = curve(setting, rows, out, rates=3, **how)
-    if missed := [row for row in rows if not is_around([r for r in ran if r["method"] == row.name], references)]:
-        curve(setting, missed, out, rates=4, **how)
+    for rates in (2, 3, 4):
+        if not rows:
+            return
+        ran = curve(setting, rows, out, rates=rates, **how)
+        rows = [row for row in rows if not is_around([r for r in ran if r["method"] == row.name], references)]
 
 
 def of_retrains(records: Sequence[Record], out: Path) -> ClassStats:
@@ -95,7 +97,7 @@ def of_retrains(records: Sequence[Record], out: Path) -> ClassStats:
 
 
 def is_around(runs: Sequence[Record], references: Sequence[Record]) -> bool:
-    """Whether FA of the runs lies on both sides of the Retrains' mean."""
+    """Whether FA of the runs lies on both sides of the Retrains' mean, which the comparison needs."""
     theirs = [r["scores"]["fa"] for r in references if r["method"] == RETRAIN]
     aim, ours = sum(theirs) / len(theirs), [r["scores"]["fa"] for r in runs if r["scores"]]
     return min(ours) <= aim <= max(ours)
