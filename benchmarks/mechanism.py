@@ -75,13 +75,14 @@ def settings() -> Iterator[Setting]:
             yield Setting(gamma=gamma, seed=seed, data_seed=seed)
 
 
-def run_part(part: str, setting: Setting, out: Path) -> None:
-    """The rows of a part on a setting: two rates each, then up to two more for those that are not around the FA."""
+def run_part(part: str, setting: Setting, out: Path, only: Sequence[str] | None = None) -> None:
+    """The rows of a part on a setting, or those named: two rates each, then up to two more for those that are not around the FA."""
     how = {"first_rates": START[setting.gamma], "retrains": RUN_RETRAINS, "device": "cpu", "jobs": 1}
     references = curve(setting, [], out, **how)
     rows = list(ASKED[part])
     if part == "statistics":
         rows += brakes.with_retrains(of_retrains(references, out))
+    rows = [row for row in rows if only is None or row.name in only]
     for rates in (2, 3, 4):
         if not rows:
             return
@@ -109,11 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", choices=[*ASKED], action="append", help="default: all, in this order")
     parser.add_argument("--gamma", type=float, choices=RUN_GAMMAS, action="append", help="default: both")
+    parser.add_argument("--only", action="append", help="a row of the part (default: all of them)")
     args = parser.parse_args(argv)
     for part in args.part or ASKED:
         for setting in settings():
             if setting.gamma in (args.gamma or RUN_GAMMAS):
-                run_part(part, setting, args.out)
+                run_part(part, setting, args.out, args.only)
 
 
 if __name__ == "__main__":
