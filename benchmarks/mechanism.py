@@ -76,7 +76,7 @@ def settings() -> Iterator[Setting]:
 
 
 def run_part(part: str, setting: Setting, out: Path, only: Sequence[str] | None = None) -> None:
-    """The rows of a part on a setting, or those named: two rates each, then up to two more for those that are not around the FA."""
+    """Rows of a part on a setting, two rates each, then up to two more where these do not lie around the FA."""
     how = {"first_rates": START[setting.gamma], "retrains": RUN_RETRAINS, "device": "cpu", "jobs": 1}
     references = curve(setting, [], out, **how)
     rows = list(ASKED[part])

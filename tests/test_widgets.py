@@ -147,6 +147,7 @@ EXPLORERS = {
     "forget-set": lambda records: explorers.forget_set(),
     "weight": lambda records: explorers.weight(),
     "balance": lambda records: explorers.balance(),
+    "rest-point": lambda records: explorers.rest_point(),
     "deviations": lambda records: explorers.deviations(records, ["rl", "salun"]),
     "benchmark": lambda records: explorers.benchmark({"textures": tables.table(records)}),
     "false-alarms": lambda records: explorers.false_alarms(ALARMS),
@@ -188,6 +189,9 @@ def test_alternative_text_says_the_numbers_of_the_picture(explorer):
     assert "from 450 to 1 images; 29 classes are forgotten whole" in alt  # 29: spec of the cap rule, gamma 2
     data, _ = content(explorer("weight")["text/html"])
     assert any("mu 0.6, sigma 0.25, eta 1: at p 0.9 z is 1.20 and w is 1.83" in a for a in data["alts"])
+    data, _ = content(explorer("rest-point")["text/html"])
+    assert "Weight 1, pull 1, Retrain's p 0.8: push and pull meet at p 0.40." in data["alts"]
+    assert "Weight 0, pull 1, Retrain's p 0.8: push and pull meet at p 0.80." in data["alts"]
 
 
 def test_trajectory_explorer_and_trace_agree_on_every_epoch(original, data, split, config, shown):
