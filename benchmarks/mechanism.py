@@ -41,7 +41,10 @@ are 2 exponents and about 30 quantities, so one or two intervals beside 0 are ex
    rl-fixed (no weight); cross-fitted, augmented, sliced. "The same" where the whole interval lies within the floor, the
    mean W1 of one Retrain to the seven others; else lower, higher, or not to be told.
 
-Rates are tried in this order of importance: statistics, without, fewer, shapes. What is not run is not claimed.
+Changed after the first cell, stats-original at a rate of 0.01, had an FA of 80 where 59 is wanted: the rows of
+`statistics` start at four times the rates of the others.
+
+Rows are run in this order of importance: statistics, without, fewer, shapes. What is not run is not claimed.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ from falw.weights import ClassStats, class_stats
 
 RUN_SEEDS, RUN_GAMMAS, RUN_RETRAINS = range(5), (0.5, 2.0), 8
 START = {0.5: (0.01, 0.02), 2.0: (0.02, 0.04)}
+START_OF_HELD = {0.5: (0.02, 0.08), 2.0: (0.04, 0.16)}  # statistics that do not sink brake harder
 ASKED = {
     "statistics": brakes.STATISTICS,
     "without": brakes.WITHOUT_VAL,
@@ -77,7 +81,8 @@ def settings() -> Iterator[Setting]:
 
 def run_part(part: str, setting: Setting, out: Path, only: Sequence[str] | None = None) -> None:
     """Rows of a part on a setting, two rates each, then up to two more where these do not lie around the FA."""
-    how = {"first_rates": START[setting.gamma], "retrains": RUN_RETRAINS, "device": "cpu", "jobs": 1}
+    first = (START_OF_HELD if part == "statistics" else START)[setting.gamma]
+    how = {"first_rates": first, "retrains": RUN_RETRAINS, "device": "cpu", "jobs": 1}
     references = curve(setting, [], out, **how)
     rows = list(ASKED[part])
     if part == "statistics":
