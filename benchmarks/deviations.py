@@ -1,10 +1,11 @@
 """What the predictions of `mechanism` say, as small files: results need no model and no probabilities after this.
 
-    python benchmarks/deviations.py --out runs/why --to results/mechanism
+    python benchmarks/deviations.py --out runs/ensemble --to results/mechanism
 
-`--out` is the folder in which `mechanism` ran. Written are the records of the rows of `brakes` with their distances,
-and three files: deviations.json, of each cell what unseen, retained and forgotten images lie beside the Retrains, and
-where the weight points; yardstick.json, what explains a Retrain's p_i; fits.json, normal or Beta.
+`--out` is the folder in which the ensemble study of `textures` and then `mechanism` ran. Written are the records of the
+rows of `brakes` with their distances, and five files: deviations.json, of each cell how far forgotten, unseen and
+retained images lie from the Retrains, and where the weight points; yardstick.json, what explains a Retrain's p_i;
+samples.json, that image by image; fits.json, normal or Beta; stand_ins.json, mu_c without unseen images or with few.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import brakes
 import numpy as np
 import torch
-from mechanism import settings
+from mechanism import RUN_GAMMAS, settings
 from scipy import stats
 from torch import Tensor
 
 from falw.files import write_atomic
-from falw.lab.cells import ORIGINAL, RETRAIN, Setting
+from falw.lab.cells import ORIGINAL, RETRAIN, UNLEARN, Setting
 from falw.lab.ensemble import together
 from falw.lab.records import Record, read_distances, read_predictions, stored_records
 from falw.lab.run import load_setting, original
 from falw.metrics import Part, Predictions
-from falw.models import features
+from falw.models import features, true_probability
+from falw.parts import Task
 from falw.weights import balance_factor, beta_fit, beta_weight, class_stats, forgetting_weight, z_score
 
 REFERENCE_METHODS = ("rl", "rl-fixed", "rl+falw-epoch", "falw-epoch", "ft")
@@ -150,6 +154,33 @@ def adjusted(once: float, n: int, classes: int) -> float:
     return 1 - (1 - once) * (n - 2) / (n - classes)
 
 
+# What may stand in for unseen images
+
+
+def stand_ins(setting: Setting, out: Path) -> dict[str, dict[str, float]]:
+    """mu_c of the Original by where it is taken, mean over classes, and its mean distance to that of the test images.
+
+    Of classes that have retained images.
+    """
+    data, split = load_setting(setting, said=True)
+    network, classes = original(setting, out), data.num_classes
+    task = Task(network, data, split, replace(UNLEARN[setting.model], seed=setting.seed))
+    everywhere = torch.arange(len(data.test.y))
+    truth = per_class(true_probability(network, *data.test, everywhere), data.test.y, classes)
+    retained = torch.bincount(data.train.y[split.retain], minlength=classes) > 0
+    found = {"test": {"mean": rounded(truth[retained].mean())}}
+    for row in (brakes.BASE, *brakes.FEWER, *brakes.WITHOUT_VAL):
+        weight = row.weight(task)
+        weight.update(network, 0)
+        mu = weight.stats.mean
+        off = (mu - truth)[retained].abs().mean()
+        found["val-25" if row is brakes.BASE else row.name] = {
+            "mean": rounded(mu[retained].mean()),
+            "off": rounded(off),
+        }
+    return found
+
+
 # Normal or Beta
 
 
@@ -194,7 +225,8 @@ def of_setting(records: Sequence[Record], setting: Setting, out: Path) -> tuple[
 
 def samples(records: Sequence[Record], setting: Setting, out: Path) -> dict[str, list[float]]:
     """Of every forgotten image of one setting: p under the Retrains, mu_c, share of neighbours; and its class."""
-    retrains = [read_predictions(r, out) for r in records if r["method"] == RETRAIN]
+    own_first = sorted((r for r in records if r["method"] == RETRAIN), key=lambda r: r["config"]["seed"])
+    retrains = [read_predictions(r, out) for r in own_first]
     first = next(read_predictions(r, out) for r in records if r["method"] == ORIGINAL)
     y = first.forget.y
     mu = class_stats(first.val.p_true, first.val.y, first.forget.p.shape[1]).mean[y]
@@ -211,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.to.mkdir(parents=True, exist_ok=True)
     asked = {json.dumps(setting.description, sort_keys=True): setting for setting in settings()}
-    far, explaining, fits, of_images = {}, {}, {}, {}
+    far, explaining, fits, of_images, standing = {}, {}, {}, {}, {}
     rows: list[Record] = []
     for same in together(stored_records(args.out)):
         setting = asked.get(json.dumps({**Setting().description, **same[0]["setting"]}, sort_keys=True))
@@ -222,11 +254,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         place = f"{setting.gamma:g}, {setting.seed}"
         of_keys, explaining[place], fits[place] = of_setting(kept, setting, args.out)
         far |= of_keys
+        if setting.gamma == RUN_GAMMAS[0]:  # at the other whole classes are gone
+            standing[place] = stand_ins(setting, args.out)
         if setting.seed == 0:
             of_images[place] = samples(kept, setting, args.out)
     distances = read_distances(args.out)
     write(args.to / "distances.json", {r["key"]: distances[r["key"]] for r in rows if r["key"] in distances})
-    for name, found in (("deviations", far), ("yardstick", explaining), ("fits", fits), ("samples", of_images)):
+    for name, found in (
+        ("deviations", far),
+        ("yardstick", explaining),
+        ("fits", fits),
+        ("samples", of_images),
+        ("stand_ins", standing),
+    ):
         write(args.to / f"{name}.json", found)
     for record in rows:
         name = f"{record['key']}.json"
