@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if setting.seed == 0:
             of_images[place] = samples(kept, setting, args.out)
     distances = read_distances(args.out)
-    write(args.to / "distances.json", {r["key"]: distances[r["key"]] for r in rows if r["key"] in distances})
+    write_lines(args.to / "distances.json", {r["key"]: distances[r["key"]] for r in rows if r["key"] in distances})
     for name, found in (
         ("deviations", far),
         ("yardstick", explaining),
@@ -267,13 +267,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("samples", of_images),
         ("stand_ins", standing),
     ):
-        write(args.to / f"{name}.json", found)
+        write_lines(args.to / f"{name}.json", found)
     for record in rows:
         name = f"{record['key']}.json"
         write_atomic(args.to / name, lambda f, name=name: f.write((args.out / name).read_bytes()))
 
 
-def write(path: Path, found: Mapping[str, Any]) -> None:
+def write_lines(path: Path, found: Mapping[str, Any]) -> None:
     """A file of one line a cell or setting."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
     write_atomic(path, lambda f: f.write(f"{{\n{lines}\n}}\n".encode()))
