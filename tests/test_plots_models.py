@@ -154,6 +154,15 @@ def test_intervals_have_a_panel_a_line_and_in_groups_their_colours():
     assert [round(line.get_ydata()[0]) for line in dots] == [0, 0, 1, 1] and legend(a) == ["head", "tail"]
 
 
+def test_intervals_by_series_draw_students_interval_and_leave_one_value_out():
+    ax = plots.intervals_by_series({"a": {"x": [1.0, 2.0, 3.0], "y": [4.0]}, "b": {"y": [0.0, 2.0]}}, "p", 0.5)
+    spans = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
+    half = 4.3027 / math.sqrt(3)  # Student's t of two degrees of freedom, deviation 1
+    assert list(spans[0].get_xdata()) == pytest.approx([2 - half, 2 + half], abs=1e-3) and len(spans) == 2
+    assert [round(span.get_ydata()[0]) for span in spans] == [0, 1] and legend(ax) == ["x", "y"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"] and ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
 def test_differences_by_part_put_every_row_in_its_panel_and_hollow_what_is_not_told():
     row = {"where": "a", "part": "labels", "base": "rl", "low": -3.0, "high": 2.0, "mean": -0.5, "seeds": 3}
     one = {**row, "where": "b", "part": "weight", "base": "salun-fixed", "low": math.nan, "mean": 4.0, "seeds": 1}

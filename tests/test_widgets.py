@@ -145,6 +145,7 @@ ALARMS = [
     for rate, mean in ((1.0, g + n + more), (50.0, -g - n - more))
 ]
 EXPLORERS = {
+    "rest-point": lambda records: explorers.rest_point(),
     "deviations": lambda records: explorers.deviations(records, ["rl", "salun"]),
     "benchmark": lambda records: explorers.benchmark({"textures": tables.table(records)}),
     "false-alarms": lambda records: explorers.false_alarms(ALARMS),
@@ -278,6 +279,12 @@ def test_the_live_button_moves_its_slider():
     slider, player, _ = box.children
     player.value = 2
     assert slider.value == 3.0 and calls == [1.0, 3.0]
+
+
+def test_alternative_text_says_the_numbers_of_the_picture(explorer):
+    data, _ = content(explorer("rest-point")["text/html"])
+    assert "Weight 1, pull 1, Retrain's p 0.8: push and pull meet at p 0.40." in data["alts"]
+    assert "Weight 0, pull 1, Retrain's p 0.8: push and pull meet at p 0.80." in data["alts"]
 
 
 def test_trajectory_explorer_and_trace_agree_on_every_epoch(original, data, split, config, shown):

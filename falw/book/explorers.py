@@ -448,3 +448,54 @@ def false_alarms(rows: Sequence[Mapping[str, Any]]) -> None:
 
     labels = {"gamma": "γ", "group": "group", "rate": "false alarms, %"}
     explore(draw, name="false-alarms", alt=alt, labels=labels, **sliders)
+
+
+AT_REST, KEPT_AT = (0.6, 0.25), ("FaLW", "0", "0.25", "0.5", "1", "2")  # mu and sigma; the weights to choose from
+
+
+def resting_point(weight: Callable[[float], float], pull: float, retrain: float) -> float:
+    """Where p of the true class comes to rest under a wrong label of `weight` and retained images of `pull`.
+
+    On two logits the label pushes their difference by -weight(p) * p, as its cross-entropy says, and the retained
+    images pull it by pull * (retrain - p), as a soft label would. With one weight for all p that is at
+    pull * retrain / (pull + weight).
+    """
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda p: weight(p) * p - pull * (retrain - p), 0.0, 1.0))
+
+
+def rest_point() -> None:
+    """Push and pull on the probability of one forgotten image, over weight, pull and Retrain's p (why chapter)."""
+    mu, sigma = AT_REST
+
+    def of(name):
+        if name != KEPT_AT[0]:
+            return lambda p: float(name)
+        return lambda p: forgetting_weight(torch.tensor((p - mu) / sigma, dtype=torch.float64)).item()
+
+    def draw(weight, pull, retrain):
+        ax, p = _canvas(), torch.linspace(0, 1, 81).tolist()
+        rest = resting_point(of(weight), pull, retrain)
+        ax.plot(p, [of(weight)(each) * each for each in p], color=plots.colour("rl"), label="push of the label, w p")
+        ax.plot(p, [pull * (retrain - each) for each in p], color=plots.colour("ft"), label="pull of retained images")
+        ax.axvline(retrain, color="black", linestyle=":", linewidth=1, label="Retrain's p")
+        ax.plot(rest, pull * (retrain - rest), "o", color=plots.colour("falw"), markersize=8, label="at rest")
+        ax.set(xlim=(0, 1), ylim=(0, 2), xlabel="probability of the true class p", ylabel="force on the logit")
+        ax.legend(frameon=False, loc="upper right", fontsize="small")
+        return ax
+
+    def alt(weight, pull, retrain):
+        rest = resting_point(of(weight), pull, retrain)
+        return f"Weight {weight}, pull {pull:g}, Retrain's p {retrain:g}: push and pull meet at p {rest:.2f}."
+
+    explore(
+        draw,
+        name="rest-point",
+        alt=alt,
+        labels={"weight": "weight w", "pull": "pull", "retrain": "Retrain's p"},
+        start={"weight": "1", "pull": 1.0, "retrain": 0.8},
+        weight=KEPT_AT,
+        pull=[0.25, 0.5, 1.0, 2.0, 4.0],
+        retrain=[0.2, 0.5, 0.8],
+    )

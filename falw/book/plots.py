@@ -21,7 +21,7 @@ from falw.lab.cells import ORIGINAL, RETRAIN
 from falw.lab.claims import LEAST_SEEDS
 from falw.lab.curves import MEASURES, REFERENCES, mean_curve
 from falw.lab.records import SEEDS, SETTING, in_order
-from falw.lab.tables import turned_in
+from falw.lab.tables import interval, turned_in
 from falw.lab.traces import Trace
 from falw.methods import METHODS, VARIANTS
 from falw.metrics import Part, Scores, deviation
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Colours that colour-blind readers can tell apart, the same in all figures. A method's stands in its row.
 NO_METHODS = {"original": "#999999", "noise floor": "#666666", "test images": "#56B4E9"}
+SERIES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#E69F00", "D"))  # colour and mark
 GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
 
 
@@ -531,6 +532,33 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     ax.set_yticks(range(len(rows)), [f"{row['method']} − {row['base']}" for row in rows])
     ax.set(xlabel="first closer to Retrain  ←  difference in Avg. Gap, points  →  second closer")
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    return ax
+
+
+def intervals_by_series(
+    values: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, within: float = 0.0, ax: Axes | None = None
+) -> Axes:
+    """{row: {series: one value a seed}}: means with their 95 % intervals, seeds as dots, a colour and mark a series.
+
+    The grey band reaches `within` to both sides of 0. What has fewer than two values is left out.
+    """
+    series = list(dict.fromkeys(name for row in values.values() for name in row))
+    ax = axes(ax, height=0.26 * len(values) * len(series) + 1.2)
+    ax.axvspan(-within, within, color="#dddddd", zorder=0)
+    ax.axvline(0, color="black", linewidth=0.8)
+    for k, name in enumerate(series):
+        style = {"color": SERIES[k][0], "marker": SERIES[k][1]}
+        for y, row in enumerate(values.values()):
+            each, place = list(row.get(name, ())), y + 0.7 * ((k + 0.5) / len(series) - 0.5)
+            if len(each) > 1:
+                found = interval(each)
+                ax.plot(each, np.full(len(each), place), ".", color="#999999", markersize=3)
+                ax.plot([found["low"], found["high"]], [place, place], color=SERIES[k][0], linewidth=2)
+                ax.plot(found["mean"], place, markersize=5, **style)
+        ax.plot([], [], linewidth=2, label=name, **style)
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
+    ax.legend(frameon=False, ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
 
 
