@@ -40,16 +40,17 @@ def tuning(args: argparse.Namespace) -> list[Job]:
     return [Job(setting, {MAIN: rates}, rates=6) for setting in settings(args, "100,101,102")]
 
 
-def rate_at(gamma: float, tuned: Path) -> float:
-    """The rate that was chosen at the nearer of the two exponents of the tuning study."""
-    return best_rate(records(tuned), min(TWO_GAMMAS, key=lambda other: abs(other - gamma)), MAIN)
+def rate_at(gamma: float, args: argparse.Namespace) -> float:
+    """The rate that was chosen at the nearest of the exponents asked for."""
+    searched = map(float, args.searched.split(","))
+    return best_rate(records(args.tuning), min(searched, key=lambda other: abs(other - gamma)), MAIN)
 
 
 def report(args: argparse.Namespace) -> list[Job]:
     """The chosen rate; half, twice and a fourth if as many are asked for."""
     first = [1, 0.5, 2][: args.rates]
     return [
-        Job(s, {MAIN: [rate_at(s.gamma, args.tuning) * f for f in first]}, retrains=args.retrains, rates=args.rates)
+        Job(s, {MAIN: [rate_at(s.gamma, args) * f for f in first]}, retrains=args.retrains, rates=args.rates)
         for s in settings(args, "0,1,2,3,4,5")
     ]
 
@@ -58,7 +59,7 @@ def parts(args: argparse.Namespace) -> list[Job]:
     """The chosen rate of the whole for each."""
     names = args.methods.split(",") if args.methods else [*PARTS, *IDEAS]
     return [
-        Job(s, {name: [rate_at(s.gamma, args.tuning)]}, retrains=args.retrains, rates=1)
+        Job(s, {name: [rate_at(s.gamma, args)]}, retrains=args.retrains, rates=1)
         for name in names
         for s in settings(args, "0,1,2")
     ]
@@ -73,8 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("study", choices=[*STUDIES])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for the others")
+    both = ",".join(f"{gamma:g}" for gamma in TWO_GAMMAS)
+    parser.add_argument("--searched", default=both, help="exponents of that study whose rates are taken")
     parser.add_argument("--seeds", help="joined by commas (default: those of the study)")
-    parser.add_argument("--gammas", default=",".join(f"{gamma:g}" for gamma in TWO_GAMMAS))
+    parser.add_argument("--gammas", default=both)
     parser.add_argument("--methods", help="of `parts`, joined by commas (default: all)")
     parser.add_argument("--rates", type=int, default=1, help="of `report` (default: 1)")
     parser.add_argument("--retrains", type=int, default=8)
