@@ -19,7 +19,7 @@ BOOK := _config.yml $(wildcard book/*.yml book/*.md book/*.bib book/static/*.*) 
 TESTED := README.md CHANGELOG.md CITATION.cff $(wildcard .github/workflows/*) CONTRIBUTING.md LICENCES.md $(wildcard tests/*.md) Makefile pyproject.toml $(BOOK) \
 	$(shell find falw tests tools results -name '*.py' -o -name '*.json' -o -name '*.csv' 2>/dev/null)
 JOBS ?= 2
-# A file goes to one process: what its tests share, a cluster or a run to compare with, is made once. Long ones come early.
+# A file goes to one process: what its tests share, a cluster or a run to compare with, is made once. conftest puts long ones first.
 SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SHARED)
 

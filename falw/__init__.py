@@ -33,10 +33,10 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
 - data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
   (`folders`)
-- train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps; and `predict`
+- train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps, checkpoints; and `predict`
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
   shares
-- methods.py, 512 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 470 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 

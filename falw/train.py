@@ -1,4 +1,4 @@
-"""The one loop, `fit`: `Objective`, batches, steps; and `predict`.
+"""The one loop, `fit`: `Objective`, batches, steps, checkpoints; and `predict`.
 
 Training, retraining and every iterative unlearning method are this loop over another objective.
 

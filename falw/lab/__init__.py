@@ -1,1 +1,1 @@
-"""What runs, stores and judges experiments."""
+"""What runs, stores and judges experiments: cells, records, search, curves, intervals, shadow models, Ray."""
