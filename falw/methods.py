@@ -280,18 +280,17 @@ amun = Method(
     colour="#DDCC77",
 )
 
-# Ours: what a forgotten image would be taken for had it not been seen, in place of a wrong label and a weight.
-
+# Ours: what would be said of a forgotten image that nobody had seen, in place of a wrong label and a weight.
 neighbour_target = replace(
     rl,
     name="neighbour-target",
-    summary="soft labels from the nearest retained images, calibrated on unseen ones",
-    targets=targets.neighbour_target(),
+    summary="soft labels from the nearest retained images and from what is said of unseen ones",
+    targets=targets.labels_by_neighbours(),
     search=_doubling(0.0025),
     colour="#DC267F",
 )
 
-RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun)
+RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun, neighbour_target)
 
 once, redrawn = parts.random_labels(), rl.targets
 
@@ -330,8 +329,7 @@ falw_beta = replace(
 )
 
 METHODS: dict[str, Method] = {
-    row.name: row
-    for row in (retrain, *BASELINES, *RIVALS, neighbour_target, falw, rl_falw, ga_falw, sfron_falw, falw_beta)
+    row.name: row for row in (retrain, *BASELINES, *RIVALS, falw, rl_falw, ga_falw, sfron_falw, falw_beta)
 }
 
 ALIASES = {"salun+falw": "falw"}
@@ -344,12 +342,6 @@ def _sweep(name: str, how: str, **options: Any) -> Method:
 def _reweighted(row: Method) -> Method:
     how = "retained images drawn by the class shares of all"
     return replace(row, name=f"{row.name}-reweighted", summary=f"{row.summary}; {how}", sampling=parts.class_shares)
-
-
-def _targeted(name: str, how: str, **options: Any) -> Method:
-    exchanged = targets.neighbour_target(**options)
-    summary = f"neighbour-target {how}"
-    return replace(neighbour_target, name=name, summary=summary, targets=exchanged, tuned_as="neighbour-target")
 
 
 # One part of a row exchanged, to see what that part does. FaLW draws labels once and never the own, RL and SalUn every
@@ -432,30 +424,7 @@ _variants = (
         search=rl.search,
     ),
     *(_reweighted(row) for row in (retrain, ft, rl_fixed, neighbour_target)),
-    # neighbour-target without each of its parts, and two that follow the model: with neighbours, and by its own rank.
-    _targeted("target-own-rank", "without neighbours: ranked by the Original's own probability", neighbours=0),
-    _targeted("target-unshifted", "without the shift for what a class loses", shifted=False),
-    _targeted("target-power1", "without sharpening", power=1.0),
-    _targeted("target-even", "with the rest spread evenly", spread=False),
-    _targeted("target-within", "with ranks within classes", within_classes=True),
-    replace(
-        neighbour_target,
-        name="target+falw",
-        summary="neighbour-target with FaLW weights, statistics once an epoch",
-        weight=parts.falw_weight(refresh="epoch"),
-        tuned_as="neighbour-target",
-    ),
-    replace(
-        _targeted("target-moving", "made again before each epoch, of the model", shifted=False, moving=True),
-        tuned_as="",
-        colour="#648FFF",
-    ),
-    replace(
-        _targeted("target-unseen", "by the model's own rank", neighbours=0, shifted=False, moving=True),
-        tuned_as="",
-        colour="#785EF0",
-        summary="the probabilities of unseen images, handed out by the model's own rank before each epoch",
-    ),
+    *(replace(neighbour_target, name=n, tuned_as="neighbour-target", **part) for n, part in targets.EXCHANGED.items()),
 )
 
 VARIANTS: dict[str, Method] = {row.name: row for row in _variants}

@@ -1,13 +1,14 @@
 """A target in place of a weight: what a model that never saw a forgotten image would say of it, as a soft label.
 
 What the Original says of unseen images gives how sure such models are, the retained images nearest to a forgotten one
-which image is the easier, and what it would be taken for. Nothing is trained for it. `neighbour_target` is the part
-that rows of `methods` have; the functions before it are its steps.
+which image is the easier, and what it would be taken for. Nothing is trained for it. `labels_by_neighbours` is the
+part that rows of `methods` have; the functions before it are its steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,10 @@ from torch.nn import functional as F
 from falw.metrics import require_finite
 from falw.models import features, probabilities, true_probability
 from falw.modules import duplicate
-from falw.parts import Target, Task, label_part
+from falw.parts import Target, Task, falw_weight, label_part
 from falw.train import Batch
 
-AT_ONCE = 1024  # images compared with all retained ones at a time
+COMPARED_AT_ONCE = 1024  # images compared with all retained ones at a time
 CLOSEST = 1e-6  # a probability to 0 and 1, as these have no log-odds
 
 
@@ -32,7 +33,7 @@ def neighbour_votes(images: Tensor, retained: Tensor, labels: Tensor, num_classe
     if len(retained) < count:
         raise ValueError(f"{len(retained)} retained images have no {count} neighbours: lower the number of neighbours")
     images, retained = (F.normalize(require_finite(t).float(), dim=1) for t in (images, retained))
-    nearest = torch.cat([(part @ retained.T).topk(count, dim=1).indices for part in images.split(AT_ONCE)])
+    nearest = torch.cat([(part @ retained.T).topk(count, dim=1).indices for part in images.split(COMPARED_AT_ONCE)])
     return F.one_hot(labels[nearest], num_classes).double().mean(1)
 
 
@@ -73,7 +74,7 @@ def soft_labels(p_true: Tensor, y: Tensor, others: Tensor) -> Tensor:
     return rest.scatter(1, y[:, None], p_true[:, None])
 
 
-def neighbour_target(
+def labels_by_neighbours(
     neighbours: int = 20,
     shifted: bool = True,
     power: float = 3.0,
@@ -144,3 +145,41 @@ def _hand_out(expected: Tensor, score: Tensor, y: Tensor, within_classes: bool) 
     for c in y.unique():
         given[y == c] = by_rank(expected[classes == c], score[y == c])
     return given
+
+
+# Rows of `methods` beside neighbour-target: what each has in its place. Without each of its parts in turn, two that
+# follow the model, and FaLW's weight on top.
+EXCHANGED: dict[str, dict[str, Any]] = {
+    "target-own-rank": {
+        "summary": "neighbour-target without neighbours: the Original's own probability ranks",
+        "targets": labels_by_neighbours(neighbours=0),
+    },
+    "target-unshifted": {
+        "summary": "neighbour-target without the shift for what a class loses",
+        "targets": labels_by_neighbours(shifted=False),
+    },
+    "target-power1": {
+        "summary": "neighbour-target without sharpening",
+        "targets": labels_by_neighbours(power=1.0),
+    },
+    "target-even": {
+        "summary": "neighbour-target, the rest spread evenly",
+        "targets": labels_by_neighbours(spread=False),
+    },
+    "target-within": {
+        "summary": "neighbour-target with ranks within classes",
+        "targets": labels_by_neighbours(within_classes=True),
+    },
+    "target-moving": {
+        "summary": "neighbour-target, made again before each epoch, of the model",
+        "targets": labels_by_neighbours(shifted=False, moving=True),
+    },
+    "target-unseen": {
+        "summary": "the probabilities of unseen images, by the model's own rank before each epoch",
+        "targets": labels_by_neighbours(neighbours=0, shifted=False, moving=True),
+    },
+    "target+falw": {
+        "summary": "neighbour-target with FaLW weights, statistics once an epoch",
+        "weight": falw_weight(refresh="epoch"),
+    },
+}

@@ -30,7 +30,7 @@ def test_votes_do_not_depend_on_how_many_images_are_compared_at_a_time(monkeypat
     images, retained = torch.randn(7, 5, generator=g), torch.randn(30, 5, generator=g)
     labels = torch.randint(3, (30,), generator=g)
     whole = targets.neighbour_votes(images, retained, labels, 3, count=4)
-    monkeypatch.setattr(targets, "AT_ONCE", 3)
+    monkeypatch.setattr(targets, "COMPARED_AT_ONCE", 3)
     assert torch.equal(targets.neighbour_votes(images, retained, labels, 3, count=4), whole)
 
 
@@ -88,7 +88,7 @@ def labels_of(task, **options):
     data, forget = task.data, task.split.forget
     member = torch.ones(len(forget), dtype=torch.bool)
     batch = Batch(data.train.x[forget], data.train.y[forget], member, forget, 0)
-    return targets.neighbour_target(**options)(task)(batch), batch.y
+    return targets.labels_by_neighbours(**options)(task)(batch), batch.y
 
 
 def p_of(labels, y):
@@ -144,7 +144,7 @@ def test_power_sharpens_and_no_spread_is_even(task):
 
 def test_labels_move_with_the_model_only_if_they_are_to(task, original):
     for moving in (True, False):
-        target = targets.neighbour_target(neighbours=0, shifted=False, moving=moving)(task)
+        target = targets.labels_by_neighbours(neighbours=0, shifted=False, moving=moving)(task)
         first = target.table.clone()
         model = targets.duplicate(original)
         with torch.no_grad():
@@ -153,7 +153,8 @@ def test_labels_move_with_the_model_only_if_they_are_to(task, original):
         assert target.follow(model, 0) and torch.equal(target.table, first)
         assert target.follow(model, 1) and torch.equal(target.table, first) != moving
         assert (
-            torch.equal(target.table, targets.neighbour_target(0, False)(task._replace(original=model)).table) == moving
+            torch.equal(target.table, targets.labels_by_neighbours(0, False)(task._replace(original=model)).table)
+            == moving
         )
 
 
