@@ -125,8 +125,9 @@ class SoftLabels:
 
 def _votes(model: nn.Module, task: Task, neighbours: int) -> Tensor:
     images, parts = task.data.train, (task.split.forget, task.split.retain)
-    seen = [features(model, images.x, part.to(images.y.device)) for part in parts]
-    return neighbour_votes(*seen, images.y[task.split.retain.to(images.y.device)], task.data.num_classes, neighbours)
+    forgotten, retained = (features(model, images.x, part.to(images.y.device)) for part in parts)
+    labels = images.y[task.split.retain.to(images.y.device)]
+    return neighbour_votes(forgotten, retained, labels, task.data.num_classes, neighbours)
 
 
 def _expected(model: nn.Module, task: Task, shifted: bool) -> Tensor:

@@ -8,8 +8,7 @@ from statistics import fmean
 
 import pytest
 from scipy.stats import ttest_1samp
-from stored import ROOT
-from test_claims_evidence import printed_table
+from stored import ROOT, at_retrains_fa
 
 WEIGHTS = ("rl-fixed", "salun", "falw-epoch")
 RIVALS, FIXED, MOVING = ("ft", *WEIGHTS), "neighbour-target", "target-moving"
@@ -165,11 +164,38 @@ def test_the_labels_know_two_thirds_of_what_a_retrain_knows_and_are_too_sure():
     assert 3 < off[0.5] < 4 and abs(off[2.0]) < 1
 
 
-def numbers_printed(head):
-    """The tables of the page whose head begins so."""
-    return printed_table("13-a-target", head)
-
-
 def test_prose_names_the_file_of_the_plan():
     text = (ROOT / "book" / "13-a-target.ipynb").read_text()
     assert re.search(re.escape(PLAN), text) and (ROOT / PLAN).exists()
+
+
+LATE = range(3, 6)  # the seeds that count for an idea that was chosen on the others
+
+
+def test_labels_that_move_are_closer_than_ft_at_half_but_in_kl_and_not_at_two():
+    assert sides(MOVING, ["ft"], "w1", LATE) == [-1, 1] and sides(MOVING, ["ft"], "kl", LATE) == [1, 1]
+    assert sides(MOVING, ["ft"], "gap", LATE) == [-1, 0]
+    assert sides(MOVING, WEIGHTS, "w1", LATE) == [-1] * 6
+    assert side(MOVING, FIXED, 2.0, "w1", LATE) == 0 and side(MOVING, FIXED, 2.0, "kl", LATE) == 1
+    assert mean(MOVING, 0.5, "gap", LATE) == pytest.approx(1.4, abs=0.05)
+    assert all(mean(m, 0.5, "gap", seeds) > 3.75 for m in (*RIVALS, FIXED) for seeds in (range(6), LATE))
+
+
+def test_at_equal_fa_the_rivals_lose_ra_or_ta_and_stay_further_than_the_labels_that_move():
+    for gamma in (0.5, 2.0):
+        for method in RIVALS:
+            ra, ta = (at_retrains_fa("ensemble", lambda r, k=k: r["scores"][k]) for k in ("ra", "ta"))
+            there = [seed for seed in LATE if (method, gamma, seed) in ra]
+            ra, ta = ([found[method, gamma, seed] for seed in there] for found in (ra, ta))
+            left = fmean((abs(a) + abs(b)) / 4 for a, b in zip(ra, ta, strict=True))
+            assert left > mean(MOVING, gamma, "gap", LATE)
+            if gamma == 0.5:
+                assert fmean(ra) < -10 if method in ("ft", "salun") else fmean(ta) < -6
+
+
+def test_moving_without_neighbours_is_nearly_as_close_and_none_of_the_others_is():
+    first = range(3)
+    assert [side(m, FIXED, 0.5, "w1", first) for m in (MOVING, "target-unseen")] == [-1, -1]
+    assert [side(m, FIXED, 0.5, "gap", first) for m in (MOVING, "target-unseen")] == [-1, -1]
+    assert mean(MOVING, 0.5, "w1", first) < mean("target-unseen", 0.5, "w1", first) < 0.04
+    assert mean(MOVING, 0.5, "kl", first) < mean(FIXED, 0.5, "kl", first) < mean("target-unseen", 0.5, "kl", first)
