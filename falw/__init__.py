@@ -37,7 +37,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
   shares
 - methods.py, 481 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
-- audit.py, 124 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
+- audit.py, 126 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 
 Names are loaded when they are first used, so `import falw` costs nothing.

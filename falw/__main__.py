@@ -132,12 +132,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     from falw.lab import run as runs
-    from falw.lab.records import frame, read_audits, read_distances
+    from falw.lab.records import audits_of, frame, read_distances, stored_records
 
     form = _shown(args)
     how = _how(args, "epochs", "lr", "coefficient")
     records = runs.run(_settings(args), args.methods, args.out, retrains=args.retrains, **how)
-    rows = frame(records, read_distances(args.out), read_audits(args.out))
+    rows = frame(records, read_distances(args.out), audits_of(stored_records(args.out), args.out))
     print(form(rows))
     _say_gate(rows)
 

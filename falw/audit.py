@@ -16,6 +16,8 @@ from torch import Tensor
 
 from falw.metrics import Part, Predictions, require_finite, select
 
+AT = 0.01  # the rate of false alarms at which hits are counted
+RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)  # and others
 TINY = 1e-30  # a probability of 0 counts as this in a logarithm, as in the published code
 C = 3.0  # the bound on the weight of one image in the SVC
 MERGED, WIDTH = 750, 0.05  # of `_fit_merged`; the kernel's own width is 1

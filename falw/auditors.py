@@ -16,10 +16,8 @@ from numpy import ndarray
 from scipy.stats import entropy as kl_of_histograms
 from scipy.stats import norm
 
-from falw.audit import TINY
+from falw.audit import AT, RATES, TINY
 from falw.metrics import Part, require_finite
-
-AT = 0.01  # the rate of false alarms at which hits are counted
 
 
 def margin(part: Part) -> ndarray:
@@ -36,24 +34,26 @@ def margin(part: Part) -> ndarray:
 
 
 def told_apart(members: ndarray, others: ndarray, weights: Sequence[ndarray | None] = (None, None)) -> dict[str, float]:
-    """{"auc", "tpr"}: how well numbers (n,) of members lie above those (m,) of others; NaN without one of them.
+    """How well numbers (n,) of members lie above those (m,) of others: "auc", "tpr", "tpr_0.005", ...
 
     auc is the chance that a member's is the higher, a tie counting half; tpr the share of members found at most at AT
-    false alarms. weights: of each member and each other image, so that both may be of one mix of classes.
-    Raises ValueError for numbers that are NaN.
+    false alarms, "tpr_" and a rate of RATES at most at that; all NaN without members or others. weights: of each member
+    and each other image, so that both may be of one mix of classes. Raises ValueError for numbers that are NaN.
     """
     from sklearn.metrics import auc, roc_curve
 
     _check_numbers(members, others)
+    names = {"tpr": AT, **{f"tpr_{rate:g}": rate for rate in RATES}}
     if not (len(members) and len(others)):
-        return {"auc": math.nan, "tpr": math.nan}
+        return dict.fromkeys(["auc", *names], math.nan)
     both = [np.ones(len(x)) if w is None else w for x, w in zip((members, others), weights, strict=True)]
     labels = np.repeat([1, 0], [len(members), len(others)])
     # Infinite numbers are ranked like others, which roc_curve refuses.
     ranks = np.unique(np.concatenate([members, others]), return_inverse=True)[1]
     found = roc_curve(labels, ranks, sample_weight=np.concatenate(both), drop_intermediate=False)
     false, true = found[0], found[1]
-    return {"auc": float(auc(false, true)), "tpr": float(true[false <= AT + 1e-12].max())}
+    hits = {name: float(true[false <= rate + 1e-12].max()) for name, rate in names.items()}
+    return {"auc": float(auc(false, true)), **hits}
 
 
 def _check_numbers(*arrays: ndarray) -> None:

@@ -45,15 +45,24 @@ def test_margins_by_hand():
 
 def test_auc_and_hits_by_hand():
     # of 6 pairs the member is higher in 4, level in one; at no false alarm (a third is more than 1 %) one of two is hit
-    assert told_apart(np.array([3.0, 1.0]), np.array([2.0, 1.0, 0.0])) == {"auc": pytest.approx(4.5 / 6), "tpr": 0.5}
+    found = told_apart(np.array([3.0, 1.0]), np.array([2.0, 1.0, 0.0]))
+    assert (found["auc"], found["tpr"]) == (pytest.approx(4.5 / 6), 0.5)
     infinite = told_apart(np.array([np.inf, 1.0]), np.array([-np.inf, 2.0]))
-    assert infinite == {"auc": 0.75, "tpr": 0.5}
+    assert (infinite["auc"], infinite["tpr"]) == (0.75, 0.5)
     assert all(math.isnan(v) for v in told_apart(np.array([]), np.array([1.0])).values())
 
 
 def test_hits_at_one_percent_of_false_alarms():
     others, members = np.arange(1000.0), np.concatenate([np.full(30, 989.5), np.full(50, 988.5), np.zeros(20)])
     assert told_apart(members, others)["tpr"] == pytest.approx(0.3)  # above 989.5 lie 10 of 1000, above 988.5 eleven
+
+
+def test_hits_at_several_rates_are_counted():
+    members, others = rng(1).normal(1, 1, 300), rng(2).normal(0, 1, 400)
+    found = told_apart(members, others)
+    for rate in (0.005, 0.02, 0.05, 0.1, 0.2, 0.5):
+        least = np.sort(others)[::-1][int(rate * 400)]  # so many of the others lie above it
+        assert found[f"tpr_{rate:g}"] == pytest.approx((members > least).mean())
 
 
 def test_weights_count_as_that_many_images():

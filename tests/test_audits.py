@@ -115,6 +115,21 @@ def test_audits_are_columns_and_a_table_and_stand_beside_those_of_before(folder)
     assert "RMIA AUC" in shown and "LiRA AUC" in shown and "IAM" not in shown and "CKA" not in shown
 
 
+@pytest.mark.fault("Retrains added to a folder after its audit", "left out, with a warning")
+def test_what_was_said_beside_other_retrains_is_no_answer(folder):
+    out, keys = folder
+    audit_stored(stored_records(out), out, ["iam", "lira"])
+    assert falw.records(out)[["iam_completeness", "lira_auc"]].notna().all(axis=None)
+    added = put(out, 5, "retrain", 4 * FLOOR_SEED)
+    with pytest.warns(UserWarning, match=f"^{len(keys)} cells in '.*' were audited beside other Retrains than"):
+        rows = falw.records(out)
+    assert rows[["iam_completeness", "lira_auc"]].isna().all(axis=None)
+    kept = audit_stored(stored_records(out), out, ["lira"])  # and an audit of now takes the other of then away
+    assert kept.keys() == {*keys, added} and all(entry.keys() == {"to", "lira"} for entry in kept.values())
+    rows = falw.records(out)
+    assert rows["lira_auc"].notna().all() and rows["iam_completeness"].isna().all()
+
+
 @pytest.mark.fault("an audit without three Retrains, predictions or validation images", "refused in one line")
 def test_what_stored_predictions_cannot_say(tmp_path, monkeypatch):
     put(tmp_path, 9, "original")

@@ -117,6 +117,23 @@ def test_paired_intervals_show_every_pair_and_zero():
     assert list(ax.lines[-1].get_xdata()) == [0, 0] and ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
 
 
+def test_intervals_have_a_panel_a_line_and_in_groups_their_colours():
+    rows = [
+        {"panel": panel, "line": line, "group": group, "low": mean - 1, "mean": mean, "high": mean + 2}
+        for panel, first in (("A", 0.0), ("B", 10.0))
+        for line, more in (("rl", 0.0), ("ft", 5.0))
+        for group, mean in (("head", first + more), ("tail", first + more + 1))
+    ]
+    a, b = plots.intervals(rows, {"A": "points", "B": "%"})
+    assert [(p.get_title(), p.get_xlabel()) for p in (a, b)] == [("A", "points"), ("B", "%")]
+    assert [t.get_text() for t in a.get_yticklabels()] == ["rl", "ft"] and a.get_ylim()[0] > a.get_ylim()[1]
+    spans = [list(line.get_xdata()) for line in b.lines if line.get_marker() == "None"][:-1]
+    assert spans == [[9, 12], [10, 13], [14, 17], [15, 18]] and list(b.lines[-1].get_xdata()) == [0, 0]
+    dots = [line for line in a.lines if line.get_marker() == "o"]
+    assert [line.get_color() for line in dots] == [plots.GROUP_COLOURS[g] for g in ("head", "tail")] * 2
+    assert [round(line.get_ydata()[0]) for line in dots] == [0, 0, 1, 1] and legend(a) == ["head", "tail"]
+
+
 def test_differences_by_part_put_every_row_in_its_panel_and_hollow_what_is_not_told():
     row = {"where": "a", "part": "labels", "base": "rl", "low": -3.0, "high": 2.0, "mean": -0.5, "seeds": 3}
     one = {**row, "where": "b", "part": "weight", "base": "salun-fixed", "low": math.nan, "mean": 4.0, "seeds": 1}

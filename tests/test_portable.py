@@ -45,6 +45,15 @@ def test_a_picture_with_a_caption_is_a_figure_and_a_quote_with_a_title_a_box():
     )
 
 
+def test_an_answer_that_is_not_a_solution_is_a_folded_box_and_two_stay_two():
+    answers = [
+        f"<details><summary>Answer</summary>\n\n{words}\n\n</details>" for words in ("By [Eq. 6](#eq-6).", "No.")
+    ]
+    text = portable.to_myst("\n\n".join(["**1.** Why?", answers[0], "**2.** So?", answers[1]]))
+    assert text.count("`````{admonition} Answer\n:class: dropdown\n") == 2 and "details" not in text
+    assert "\nBy {ref}`Eq. 6 <eq-6>`.\n`````\n\n**2.** So?" in text and text.endswith("\nNo.\n`````")
+
+
 def test_a_solution_lies_between_its_marks_and_belongs_to_the_exercise_before_it():
     def cell(kind, source, **metadata):
         return {"cell_type": kind, "source": source, "metadata": metadata}

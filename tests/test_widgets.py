@@ -136,12 +136,20 @@ def records():
     return falw.records(ROOT / "results/cpu/textures").query("cap == 'spill' and gamma == 0.5")
 
 
+ALARMS = [
+    {"line": line, "gamma": gamma, "group": group, "rate": rate, "low": mean - 1, "mean": mean, "high": mean + 1}
+    for line, more in (("rl", 0.0), ("ft", 0.3))
+    for gamma, g in ((0.5, 1.0), (2.0, 2.0))
+    for group, n in (("all", 0.0), ("tail", 10.0))
+    for rate, mean in ((1.0, g + n + more), (50.0, -g - n - more))
+]
 EXPLORERS = {
     "forget-set": lambda records: explorers.forget_set(),
     "weight": lambda records: explorers.weight(),
     "balance": lambda records: explorers.balance(),
     "deviations": lambda records: explorers.deviations(records, ["rl", "salun"]),
     "benchmark": lambda records: explorers.benchmark({"textures": tables.table(records)}),
+    "false-alarms": lambda records: explorers.false_alarms(ALARMS),
 }
 
 
@@ -265,6 +273,15 @@ def test_explorers_say_the_numbers_of_their_records(shown):
     data, _ = content(shown[-1]["text/html"])
     assert data["alts"][:3] == [f"{m} on A, mean over seeds: rl {n}.0." for n, m in enumerate(("Avg. Gap", "FA", "RA"))]
     assert data["alts"][7] == "FA on B, mean over seeds: rl 9.0."
+
+
+def test_the_explorer_of_false_alarms_says_what_is_found_at_which_rate(explorer):
+    data, _ = content(explorer("false-alarms")["text/html"])
+    assert data["alts"][0] == (
+        "all images found at 1 % false alarms and gamma 0.5, in percent less Retrains': rl +1.0, ft +1.3."
+    )
+    last = "images of the tail found at 50 % false alarms and gamma 2, in percent less Retrains': rl -12.0, ft -12.3."
+    assert data["alts"][-1] == last
 
 
 def test_balance_explorer_says_eqs_6_and_7(explorer):

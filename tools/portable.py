@@ -12,6 +12,7 @@ in a notebook                                   in the built book
 `([Fan et al. 2024](references.bib#salun))`     a citation in brackets; without the outer brackets one in the text
 `![words](static/drawing.svg)`, then `*words*`  a figure with alternative text, caption and the name `fig-drawing`
 `> **Title.** words`                            a box
+`<details><summary>Title</summary>`             a folded box
 a cell with `"exercise": NAME` in its metadata  a numbered exercise with the title in bold
 cells with the tag `solution` after it          its solution, folded
 ==============================================  =======================================================================
@@ -33,6 +34,10 @@ FORMS = [
     (
         re.compile(r"^!\[([^]]+)\]\(((?:[\w-]+/)*([\w-]+)\.\w+)\)\n\n\*(.+?)\*$", re.M | re.S),
         "```{figure} \\2\n:name: fig-\\3\n:width: 440px\n:alt: \\1\n\n\\4\n```",
+    ),
+    (
+        re.compile(r"^<details><summary>(.+?)</summary>\n\n(.*?)\n\n</details>$", re.M | re.S),
+        r"`````{admonition} \1\n:class: dropdown\n\2\n`````",
     ),
     (re.compile(r"^> \*\*(.+?)\.\*\* ((?:.*\n?)(?:>.*\n?)*)", re.M), lambda m: box(m[1], m[2])),
 ]

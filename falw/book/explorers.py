@@ -396,6 +396,32 @@ def trajectory(trace: Any, classes: Mapping[str, int]) -> None:
     )
 
 
+def false_alarms(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What an attack finds beyond what it finds of Retrains, over its false alarms, gamma and group (chapter 11).
+
+    Rows: `tables.interval` in percent of the forgotten images, with "line", a method, "gamma", "group" and "rate", the
+    false alarms in percent.
+    """
+    sliders = {key: list(dict.fromkeys(row[key] for row in rows)) for key in ("gamma", "group", "rate")}
+
+    def of(**values):
+        return [{**row, "panel": None, "group": None} for row in rows if all(row[k] == v for k, v in values.items())]
+
+    def draw(**values):
+        ax = _canvas()
+        ax.figure.subplots_adjust(left=0.24)
+        label = {None: "percent of forgotten images found, less Retrains'"}
+        return plots.intervals(of(**values), label, panels=[ax])[0]
+
+    def alt(gamma, group, rate):
+        found = ", ".join(f"{row['line']} {row['mean']:+.1f}" for row in of(gamma=gamma, group=group, rate=rate))
+        images = "all images" if group == "all" else f"images of the {group}"
+        return f"{images} found at {rate:g} % false alarms and gamma {gamma:g}, in percent less Retrains': {found}."
+
+    labels = {"gamma": "γ", "group": "group", "rate": "false alarms, %"}
+    explore(draw, name="false-alarms", alt=alt, labels=labels, **sliders)
+
+
 def guesses(of: Mapping[str, torch.Tensor], retrain: torch.Tensor, groups: Mapping[str, torch.Tensor]) -> None:
     """What is said of each forgotten image without Retrain, beside Retrain's probability of its class (chapter 13).
 

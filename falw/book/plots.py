@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from falw.lab.cells import ORIGINAL, RETRAIN
@@ -518,6 +518,41 @@ def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Seque
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
     panels[len(parts) // 2].set_xlabel(xlabel)
     return panels
+
+
+def intervals(
+    rows: Sequence[Mapping[str, Any]],
+    xlabels: Mapping[str, str] | None = None,
+    panels: Sequence[Axes] | None = None,
+) -> Sequence[Axes]:
+    """Means with their intervals (`tables.interval`), a line each "line" of the rows and a panel each "panel".
+
+    Rows with a "group" stand in its colour one under the other. xlabels: by panel, each of which holds 0: Retrain.
+    """
+    names, lines, of = (list(dict.fromkeys(row.get(key) for row in rows)) for key in ("panel", "line", "group"))
+    if panels is None:
+        size = (3.1 * len(names) + 1.2, (0.3 if len(of) == 1 else 0.42) * len(lines) + 1)
+        figure = plt.figure(figsize=size, dpi=144, layout="constrained")
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        _add_intervals(panel, [row for row in rows if row["panel"] == name], lines, of)
+        panel.set(xlabel=(xlabels or {}).get(name, ""), title=name or "", ylim=(len(lines) - 0.5, -0.5))
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    panels[0].set_yticks(range(len(lines)), lines)
+    if len(of) > 1:
+        panels[0].legend(frameon=False, fontsize="small")
+    return panels
+
+
+def _add_intervals(ax: Axes, rows: Sequence[Mapping[str, Any]], lines: Sequence[str], of: Sequence[str | None]) -> None:
+    """The rows of one panel, and a line at 0."""
+    for row in rows:
+        group = row.get("group")
+        y = lines.index(row["line"]) + 0.22 * (of.index(group) - (len(of) - 1) / 2)
+        tint = GROUP_COLOURS.get(group or "", colour(RETRAIN))
+        ax.plot([row["low"], row["high"]], [y, y], color=tint, linewidth=1.5)
+        ax.plot(row["mean"], y, "o", color=tint, markersize=5, label=group if row["line"] == lines[0] else None)
+    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
 
 
 def before_after(pairs: Mapping[str, tuple[float, float]], xlabel: str, ax: Axes | None = None) -> Axes:

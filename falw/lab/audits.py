@@ -21,7 +21,7 @@ from falw.auditors import completeness, lira, margin, rmia, told_apart
 from falw.files import lock, write_atomic
 from falw.lab.cells import ORIGINAL, RETRAIN
 from falw.lab.ensemble import groups_of, together
-from falw.lab.records import AUDITS_FILE, Audited, Record, read_audits, read_predictions
+from falw.lab.records import AUDITS_FILE, Audited, Record, read_audits, read_predictions, without_retrains
 from falw.metrics import Part
 
 
@@ -115,7 +115,7 @@ def _separations(images: Looks, y: Mapping[str, ndarray], retrains: Sequence[Loo
 
     each, retained = against("forget"), against("retain")
     aucs = [found["auc"] for found in each]
-    told = {"auc": fmean(aucs), "tpr": fmean(found["tpr"] for found in each)}
+    told = {name: fmean(found[name] for found in each) for name in each[0]}
     told |= {"retained": fmean(found["auc"] for found in retained)}
     return {**told, **({"spread": stdev(aucs)} if len(aucs) > 1 else {})}
 
@@ -211,10 +211,16 @@ def as_json(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def keep(audited: Audited, out: Path) -> Audited:
-    """Add audits to those of the folder, each in the place of the same of before, and return all of its."""
+    """Add audits to those of the folder, each in the place of the same of before, and return all of its.
+
+    What was said of a cell beside other Retrains than now goes.
+    """
     with lock(out / AUDITS_FILE):
         kept = read_audits(out)
         for key, entry in audited.items():
-            kept[key] = {**kept.get(key, {}), **entry}
+            before = kept.get(key, {})
+            if entry.get("to", before.get("to")) != before.get("to"):
+                before = without_retrains(before)
+            kept[key] = {**before, **entry}
         write_atomic(out / AUDITS_FILE, lambda f: f.write(json.dumps(kept).encode()))
     return kept

@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 import falw
+from falw.audit import RATES
 from falw.config import LATER_CONFIG, Config
 from falw.files import quarantine
 from falw.images import Dataset
@@ -277,9 +279,42 @@ Audited = dict[str, dict[str, Any]]  # {key: {"to": keys of Retrains, audit: {"a
 AUDITS_FILE = "audits.json"  # `audits` writes it
 
 
+BY_RETRAINS = ("iam", "rmia", "lira")  # audits that compare a cell with all Retrains of its setting
+
+
 def read_audits(out: str | Path) -> Audited:
-    """What audits say of the cells of a folder; empty where none was asked for."""
+    """What audits say of the cells of a folder, as it is stored; empty where none was asked for."""
     return _read_derived(Path(os.path.expanduser(out), AUDITS_FILE))
+
+
+def audits_of(records: Iterable[Record], out: str | Path) -> Audited:
+    """What audits say of the cells of a folder, of which these are all records.
+
+    What they said beside other Retrains than are there now is left out, and a warning says of how many cells that is.
+    """
+    audited = read_audits(out)
+    beside = _retrains_beside(records) if audited else {}
+    old = [k for k, e in audited.items() if k in beside and {*BY_RETRAINS} & e.keys() and {*e["to"]} != beside[k]]
+    if old:
+        what = f"{len(old)} cells in '{out}' were audited beside other Retrains than are there now"
+        warnings.warn(f"{what}, which is left out: run `python -m falw audit` on the folder again", stacklevel=2)
+    return {**audited, **{key: without_retrains(audited[key]) for key in old}}
+
+
+def _retrains_beside(records: Iterable[Record]) -> dict[str, set[str]]:
+    """Of each cell that has scores the keys of the other Retrains of its setting, seed and recipe."""
+    shared, retrains = dict[str, str](), dict[str, set[str]]()
+    for record in records:
+        if record["scores"]:
+            same = digest({"setting": record["setting"], "recipe": record["recipe"]})
+            shared[record["key"]] = same
+            retrains.setdefault(same, set()).update([record["key"]] if record["method"] == RETRAIN else [])
+    return {key: retrains[same] - {key} for key, same in shared.items()}
+
+
+def without_retrains(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Audits of a cell but those BY_RETRAINS."""
+    return {name: found for name, found in entry.items() if name not in BY_RETRAINS}
 
 
 # Records as rows of a DataFrame
@@ -294,10 +329,11 @@ FAR = {  # column: group and number of `metrics.distances`
     for group in GROUPS
     for name in ("deviation", "abs_deviation", "w1", "kl", "outside")
 }
+HITS = ("tpr", *(f"tpr_{rate:g}" for rate in RATES))  # of `told_apart`
 NUMBERS_OF_AUDITS = {  # those that are one number a cell
     "iam": ("completeness", "under", "over", "unseen", "retained"),
-    **dict.fromkeys(("rmia", "lira"), ("auc", "tpr", "retained", "spread")),
-    "ulira": ("auc", "chance_low", "chance_high", "tpr", "unseen", "retained"),
+    **dict.fromkeys(("rmia", "lira"), ("auc", *HITS, "retained", "spread")),
+    "ulira": ("auc", "chance_low", "chance_high", *HITS, "unseen", "retained"),
     **{"klom": ("kl", "models"), "forgetting": ("score", "models")},
     **{"relearning": ("gain", "epochs"), "features": ("probe", "cka", "neighbours")},
 }
@@ -315,7 +351,8 @@ def records(out: str | Path) -> DataFrame:
 
     Raises FileNotFoundError without any.
     """
-    return frame(read_records(out), read_distances(out), read_audits(out))
+    found = read_records(out)
+    return frame(found, read_distances(out), audits_of(found, out))
 
 
 NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
@@ -335,7 +372,7 @@ def frame(
     code, commit and failed. Beside them stands the distance to the Retrain of the same setting and seeds: d_fa,
     d_p_head, ... is signed, above 0 is more than Retrain; gap is Avg. Gap, tow `metrics.tow`. From `distances`
     (`read_distances`) come those to all Retrains of the setting and seed but the row itself: deviation, abs_deviation,
-    w1, kl and outside (see `metrics.distances`), and deviation_head, ... From `audits` (`read_audits`) come rmia_auc,
+    w1, kl and outside (see `metrics.distances`), and deviation_head, ... From `audits` (`audits_of`) come rmia_auc,
     rmia_auc_head, ... (NUMBERS_OF_AUDITS). NaN is what was not measured.
     Raises ValueError if a setting and seed has several Retrains of the setting's own seed.
     """

@@ -32,7 +32,7 @@ from falw.lab.engines import IN_PROCESS
 from falw.lab.ensemble import together
 from falw.lab.ray import Engine, original_file
 from falw.lab.records import Audited, Record
-from falw.lab.run import _threads, load_setting, original_of
+from falw.lab.run import load_setting, one_thread_on_cpu, original_of
 from falw.lab.shadows import Plan, config_of, configurations, seconds_of, setting_of_record
 from falw.methods import unlearn
 from falw.metrics import Part, neighbour_share
@@ -91,7 +91,7 @@ def revisit(
 def _relearn(again: Revisit, out: Path, path: Path, device: torch.device, root: Path | None, wait: bool) -> None:
     cell = again.cell
     data, split = load_setting(cell.setting, root, device, said=True)
-    with _threads(device):
+    with one_thread_on_cpu(device):
         model, _ = original_of(cell, data, out, wait)
         if cell.method != ORIGINAL:
             model = unlearn(cell.find_row(), model, data, split, cell.config)

@@ -135,13 +135,13 @@ def original(
     data, _ = load_setting(setting, None if root is None else Path(os.path.expanduser(root)), device)
     check_network_fits(setting.model, data)
     out.mkdir(parents=True, exist_ok=True)
-    with _threads(torch.device(device)):
+    with one_thread_on_cpu(torch.device(device)):
         return original_of(cells_of(setting, [], original_epochs)[0], data, out)[0]
 
 
 @contextlib.contextmanager
-def _threads(device: torch.device) -> Iterator[None]:
-    """One thread on a CPU: their number changes the last digits."""
+def one_thread_on_cpu(device: torch.device) -> Iterator[None]:
+    """One thread while a model is made on a CPU, as their number changes the last digits; a GPU keeps those it has."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else before)
     try:
@@ -228,7 +228,7 @@ def run_cell(
 def _compute(cell: Cell, out: Path, root: Path | None, device: torch.device, wait: bool, said: bool) -> Record:
     data, split = load_setting(cell.setting, root, device, said=said)
     path, identity, seconds = out / f"{cell.key}.json", identity_of(data), 0.0
-    with _threads(device), _checkpoint(path, device, identity) as checkpoint:
+    with one_thread_on_cpu(device), _checkpoint(path, device, identity) as checkpoint:
         _warm_up(device)
         try:
             model, seconds = original_of(cell, data, out, wait)

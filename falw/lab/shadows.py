@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from falw.audit import AT
 from falw.auditors import (
-    AT,
     LEAST_RUNS,
     forgetting_epsilon,
     forgetting_score,

@@ -16,6 +16,12 @@ records = records.query("gamma == 0.5 and cap == 'spill'")
 p = torch.rand(3, 8)
 stats = [falw.class_stats(q, torch.arange(8) % 2, 2) for q in p]
 trace = traces.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
+values = [(0.5, "all", 1.0), (0.5, "all", 5.0), (0.5, "tail", 1.0), (0.5, "tail", 5.0)]
+values += [(2.0, *rest) for _, *rest in values]
+alarms = [
+    dict(line="rl", gamma=g, group=c, rate=rate, low=0, mean=k + 1, high=k + 2)
+    for k, (g, c, rate) in enumerate(values)
+]
 """
 EXPLORERS = [
     "explorers.forget_set()",
@@ -24,6 +30,7 @@ EXPLORERS = [
     'explorers.deviations(records, ["rl", "salun"])',
     'explorers.benchmark({"half": tables.table(records), "again": tables.table(records)[:9]})',
     'explorers.trajectory(trace, {"head": 0, "tail": 1})',
+    "explorers.false_alarms(alarms)",
 ]
 
 

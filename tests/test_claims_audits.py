@@ -1,0 +1,295 @@
+"""What chapter 11 and the verdict say of audits, one test a claim, from the JSON as it is on disk.
+
+Numbers are read off at the Retrains' FA by `stored`, not by the functions that the pages call.
+"""
+
+import functools
+import json
+import re
+from statistics import fmean
+
+import pytest
+from stored import ROOT, at_retrains_fa, curves, is_retrain
+
+from falw.lab.tables import OPEN, interval, side_of
+
+ENSEMBLE = "ensemble"
+ONCE = ("rl-fixed", "salun-fixed", "rl+falw-epoch", "falw-epoch")  # labels drawn once
+WRONG = (*ONCE, "rl", "salun")
+METHODS = (*WRONG, "ft")
+ENDS = ("head", "tail")
+
+
+@functools.cache
+def audits():
+    return json.loads((ROOT / "results" / ENSEMBLE / "audits.json").read_text())
+
+
+def number(audit, name, group="all"):
+    """What an audit says of a record, as a function of it."""
+    return lambda record: audits()[record["key"]][audit][group][name]
+
+
+@functools.cache
+def read_off(audit, name, group="all"):
+    """(method, gamma, seed): a number of an audit, or of "scores" or "audit", at the Retrains' FA and less theirs."""
+    stored_there = audit in ("scores", "audit")
+    return at_retrains_fa(ENSEMBLE, (lambda r: r[audit][name]) if stored_there else number(audit, name, group))
+
+
+def over_seeds(method, gamma, audit, name, group="all"):
+    return [v for (m, g, _), v in read_off(audit, name, group).items() if (m, g) == (method, gamma)]
+
+
+def mean(*asked):
+    return fmean(over_seeds(*asked))
+
+
+def side(*asked):
+    return side_of(interval(over_seeds(*asked)), "below", "above")
+
+
+@functools.cache
+def retrains(gamma):
+    return [r for (g, _), records in curves(ENSEMBLE).items() if g == gamma for r in records if is_retrain(r)]
+
+
+@functools.cache
+def cells(page="11-auditing"):
+    """Printed text and tables of each cell of a page, by the cell's name."""
+    found = json.loads((ROOT / "book" / f"{page}.ipynb").read_text())["cells"]
+    outputs = {c["id"]: c.get("outputs", []) for c in found}
+    return {
+        name: "".join("".join(o.get("text", o.get("data", {}).get("text/markdown", ""))) for o in each)
+        for name, each in outputs.items()
+    }
+
+
+# Chapter 11: stored records
+
+
+def test_chapter_11_six_seeds_with_eight_retrains_each():
+    assert len(retrains(0.5)) == len(retrains(2.0)) == 48 and len({s for _, s in curves(ENSEMBLE)}) == 6
+    assert {len(over_seeds(m, 0.5, "iam", "over")) for m in METHODS} == {6}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_chapter_11_mia_is_retrains_at_equal_fa(method):
+    assert max(map(abs, over_seeds(method, 0.5, "scores", "mia"))) < 1e-6
+
+
+def test_chapter_11_the_attack_on_confidences_sees_fewer_of_fine_tunings_and_more_of_all_others():
+    assert side("ft", 0.5, "audit", "confidence") == "below"
+    assert {side(m, 0.5, "audit", "confidence") for m in WRONG} == {"above"}
+
+
+@pytest.mark.parametrize("audit", ["rmia", "lira"])
+def test_chapter_11_the_original_is_found_and_no_method(audit):
+    originals = [json.loads(p.read_text()) for p in (ROOT / "results" / ENSEMBLE).glob("[0-9a-f]*.json")]
+    found = [
+        number(audit, "auc")(r) for r in originals if r.get("method") == "original" and r["setting"]["gamma"] == 0.5
+    ]
+    assert len(found) == 6 and fmean(found) > 0.75
+    assert max(abs(mean(m, 0.5, audit, "auc")) for m in METHODS) < 0.05
+
+
+def gap(method):
+    return fmean(
+        fmean(map(abs, (0, *parts)))
+        for parts in zip(*(over_seeds(method, 0.5, "scores", k) for k in ("ra", "ta", "mia")), strict=True)
+    )
+
+
+def test_chapter_11_the_order_by_over_forgetting_is_not_that_of_avg_gap():
+    by_gap = sorted(METHODS, key=gap)
+    assert by_gap[0] == "rl-fixed" and by_gap[-2] == "ft"
+    over = {m: mean(m, 0.5, "iam", "over") for m in METHODS}
+    assert 2.5 < over["ft"] < 3.5 and all(26.5 < over[m] < 30.5 for m in WRONG)
+
+
+def test_chapter_11_never_seen_and_retained_images_have_moved_as_well():
+    for method in WRONG:
+        forgotten, unseen = (mean(method, 0.5, "iam", name) for name in ("completeness", "unseen"))
+        assert unseen > 0.15 and abs(forgotten - unseen) < 0.02
+    assert side("ft", 0.5, "iam", "unseen") == OPEN
+    assert {side(m, 0.5, "lira", "retained") for m in METHODS} == {"below"}
+
+
+def test_chapter_11_at_gamma_2_the_head_looks_learnt():
+    assert {side(m, 2.0, "lira", "auc", "head") for m in METHODS} == {"above"}
+    head = {m: mean(m, 2.0, "lira", "auc", "head") for m in METHODS}
+    assert all(0.15 < head[m] < 0.2 for m in WRONG) and 0.065 < head["ft"] < 0.075
+    assert all(mean(m, 2.0, "lira", "auc") > 0.14 for m in WRONG)
+
+
+def test_chapter_11_at_gamma_2_the_tail_looks_less_learnt_than_what_was_never_seen():
+    sides = [side(m, 2.0, "lira", "auc", "tail") for m in WRONG]
+    assert sides.count("below") == 4 and sides.count(OPEN) == 2
+    assert all(mean(m, 2.0, "lira", "auc", "tail") < -0.1 for m in WRONG)
+    assert all(30 < mean(m, 2.0, "iam", "over", "tail") < 51 for m in WRONG)
+    assert all(abs(mean(m, 2.0, "iam", "over", "head")) < 1 for m in WRONG)
+    for method in WRONG:
+        head, tail = (mean(method, 0.5, "lira", "auc", end) for end in ENDS)
+        assert tail < head
+
+
+def test_chapter_11_few_false_alarms_find_what_labels_drawn_once_leave():
+    floor = 100 * fmean(map(number("lira", "tpr"), retrains(0.5)))
+    assert 1.2 < floor < 1.3
+    for method in METHODS:
+        found = 100 * mean(method, 0.5, "lira", "tpr")
+        expected = "above" if method in ONCE else OPEN
+        assert side(method, 0.5, "lira", "tpr") == expected and (found > 1.4) == (method in ONCE)
+    for method in ONCE:
+        assert 1.4 < 100 * mean(method, 0.5, "lira", "tpr") < 2 and 100 * mean(method, 0.5, "lira", "tpr") > floor
+        for group in ("mid", "tail"):
+            assert 2.5 < 100 * mean(method, 0.5, "lira", "tpr", group) < 3.6
+            assert mean(method, 0.5, "lira", "tpr_0.5", group) < -0.01
+        assert side(method, 0.5, "lira", "tpr_0.5") == OPEN
+
+
+def test_chapter_11_rmia_varies_little_with_its_references():
+    spread = fmean(number("rmia", "spread")(r) for r in retrains(0.5))
+    assert 0.001 < spread < 0.004
+
+
+# Chapter 11: what is made on the page
+
+
+def test_chapter_11_one_image_by_three_shadows():
+    far = dict(re.findall(r"(\S+) +([+-][\d.]+) deviations", cells()["lira-code"]))
+    original, honest, ours = (float(far[k]) for k in ("Original", "honest", "rl-fixed"))
+    assert abs(honest) < 0.5 and ours < 0 < original < -ours
+    beaten = dict(re.findall(r"(\S+) +(\d+) %", cells()["rmia-code"]))
+    assert abs(int(beaten["Original"]) - int(beaten["honest"])) < 5 and int(beaten["rl-fixed"]) < 25
+
+
+def test_chapter_11_three_shadows_are_few():
+    share = dict(re.findall(r"(.+): (\d+) %", cells()["ex-few-code"]))
+    own, pooled = (
+        [int(share[f"{m}, a deviation {k}"]) for m in ("honest", "rl-fixed")] for k in ("of its own", "one for all")
+    )
+    assert own[0] == pytest.approx(25, abs=3) and pooled[0] == pytest.approx(10, abs=2)
+    assert own[1] == pytest.approx(2 * own[0], abs=4) and 3.5 * pooled[0] < pooled[1] < 4 * pooled[0]
+
+
+def test_chapter_11_an_auditor_who_turns_around_finds_head_and_tail_alike():
+    found = {
+        k: (float(a), float(b))
+        for k, a, b in re.findall(r"(\w+): ([\d.]+), a Retrain ([\d.]+)", cells()["ex-turn-code"])
+    }
+    assert abs(found["head"][0] - found["tail"][0]) < 0.05 and found["mid"][0] < found["head"][0] > 0.65
+    assert found["head"][1] == pytest.approx(0.52, abs=0.01) and found["tail"][1] == pytest.approx(0.59, abs=0.01)
+
+
+# Chapter 11: U-LiRA
+
+SHADOWS = "ensemble/shadows-ratio0.3-gamma0.5"
+TOLD = ("rl", "salun", "rl-fixed", "falw-epoch")  # of the methods of the shadow runs, those with wrong labels
+
+
+@functools.cache
+def shadow_runs():
+    """(method, seed): record and audits of a shadow run; the second Retrain is the "floor"."""
+    folder = ROOT / "results" / SHADOWS
+    said, found = json.loads((folder / "audits.json").read_text()), {}
+    for path in folder.glob("?" * 16 + ".json"):
+        record = json.loads(path.read_text())
+        seed = record["setting"]["seed"]
+        second = is_retrain(record) and record["config"]["seed"] != seed
+        found["floor" if second else record["method"], seed] = record, said.get(record["key"])
+    return found
+
+
+def of_runs(method, audit="ulira", name="auc", group="all"):
+    """A value a shadow run."""
+    return [said[audit][group][name] for (m, _), (_, said) in sorted(shadow_runs().items()) if m == method]
+
+
+def test_chapter_11_shadow_runs_are_whole_and_forget_as_many_of_each_class_of_one_pool():
+    seeds = {seed for _, seed in shadow_runs()}
+    assert seeds == {*range(len(seeds))} and len(seeds) >= 16 and len(shadow_runs()) == 9 * len(seeds)
+    records = [record for record, _ in shadow_runs().values()]
+    assert len({tuple(r["forget_counts"]) for r in records}) == 1
+    assert {r["sizes"]["forget"] for r in records} == {900} and len({r["sizes"]["retain"] for r in records}) == 1
+    pool = {i for r in records for i in r["setting"]["forget"]}
+    assert len(pool) <= 2 * 900
+
+
+def over_runs(method, **asked):
+    return fmean(of_runs(method, **asked))
+
+
+def test_chapter_11_a_second_retrain_is_where_chance_puts_it():
+    beyond = {}
+    for group in ("all", "head", "mid", "tail"):
+        low, high = (over_runs("floor", name=f"chance_{end}", group=group) for end in ("low", "high"))
+        assert low < 0.5 < high
+        beyond[group] = max(low - over_runs("floor", group=group), over_runs("floor", group=group) - high)
+    assert beyond["all"] < 0 and beyond["mid"] < 0 and beyond["tail"] < 0 < beyond["head"] < 0.002
+
+
+def test_chapter_11_wrong_labels_are_told_and_fine_tuning_hardly():
+    floor, original, told = over_runs("floor"), over_runs("original"), {m: over_runs(m) for m in (*TOLD, "lotus", "ft")}
+    assert 0.915 < original < 0.925 and all(0.825 < told[m] < 0.885 for m in TOLD) and 0.735 < told["lotus"] < 0.745
+    assert 0 < told["ft"] - floor < 0.05 and all(v > over_runs(m, name="chance_high") for m, v in told.items())
+    assert told["rl-fixed"] < told["falw-epoch"] < told["salun"]
+    hits = {m: over_runs(m, name="tpr") for m in (*TOLD, "lotus", "ft", "floor")}
+    assert all(0.09 < hits[m] < 0.12 for m in TOLD) and abs(hits["ft"] - hits["floor"]) < 0.002
+
+
+def test_chapter_11_a_method_is_told_by_other_images_as_well_and_the_original_is_not():
+    for method in (*TOLD, "lotus", "ft"):
+        assert over_runs(method, name="retained") > over_runs(method)
+        assert over_runs(method, name="unseen") > over_runs(method) - 0.07
+    assert all(over_runs("original") > over_runs("original", name=k) + 0.2 for k in ("retained", "unseen"))
+
+
+def gap_of_runs(method):
+    runs = [
+        (r["scores"], shadow_runs()["retrain", s][0]["scores"])
+        for (m, s), (r, _) in shadow_runs().items()
+        if m == method
+    ]
+    return fmean(fmean(abs(a[k] - b[k]) for k in ("fa", "ra", "ta", "mia")) for a, b in runs)
+
+
+def test_chapter_11_the_order_by_u_lira_is_not_that_of_avg_gap():
+    gaps = {m: gap_of_runs(m) for m in (*TOLD, "ft", "lotus")}
+    assert abs(gaps["ft"] - gaps["rl-fixed"]) < 0.06 and 0.28 < over_runs("rl-fixed") - over_runs("ft") < 0.3
+    assert min(gaps, key=gaps.get) == "ft" and 3 < gaps["ft"] < 3.3 and 13 < gaps["lotus"] < 13.5
+    assert all(gaps[m] - gaps["ft"] < 2 for m in TOLD)
+    assert sorted(gaps, key=over_runs)[:2] == ["ft", "lotus"]
+    kept = [r["scores"]["ra"] for (m, _), (r, _) in shadow_runs().items() if m == "lotus"]
+    assert 75 < fmean(kept) < 77
+    above = {m: over_runs(m) - over_runs("floor") for m in gaps}
+    assert (
+        all(0.315 < above[m] < 0.375 for m in TOLD)
+        and round(above["ft"], 2) == 0.04
+        and round(above["lotus"], 2) == 0.23
+    )
+
+
+def test_chapter_11_by_group_u_lira_tells_alike():
+    of = {
+        m: {g: over_runs(m, group=g) - over_runs("floor", group=g) for g in ("head", "mid", "tail")}
+        for m in (*TOLD, "lotus", "ft")
+    }
+    assert max(max(g.values()) - min(g.values()) for g in of.values()) < 0.06
+    higher = {m: of[m]["tail"] - of[m]["head"] for m in TOLD}
+    assert (
+        all(0.04 < higher[m] < 0.06 for m in ("rl-fixed", "falw-epoch")) and max(higher["rl"], higher["salun"]) < 0.02
+    )
+
+
+# The verdict
+
+
+def test_verdict_an_auditor_who_does_not_know_the_method():
+    found = {
+        (m, g, k): mean(m, g, "lira", "auc", k) for m in METHODS for g in (0.5, 2.0) for k in ("all", *ENDS, "mid")
+    }
+    assert max(abs(v) for (_, g, _), v in found.items() if g == 0.5) < 0.07
+    for gamma in (0.5, 2.0):
+        for ours, base in (("falw-epoch", "salun-fixed"), ("rl+falw-epoch", "rl-fixed")):
+            assert all(abs(found[ours, gamma, k] - found[base, gamma, k]) < 0.05 for k in ("all", *ENDS, "mid"))
