@@ -280,7 +280,6 @@ amun = Method(
     colour="#DDCC77",
 )
 
-# Ours: what would be said of a forgotten image that nobody had seen, in place of a wrong label and a weight.
 neighbour_target = replace(
     rl,
     name="neighbour-target",
@@ -289,7 +288,6 @@ neighbour_target = replace(
     search=_doubling(0.0025),
     colour="#DC267F",
 )
-
 RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun, neighbour_target)
 
 once, redrawn = parts.random_labels(), rl.targets
