@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from falw import distil, parts
+from falw import distil, parts, targets
 from falw.adversarial import nearest_examples, nearest_label
 from falw.checks import admit
 from falw.config import Config
@@ -289,7 +289,15 @@ amun = Method(
     colour="#DDCC77",
 )
 
-RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun)
+neighbour_target = replace(
+    rl,
+    name="neighbour-target",
+    summary="soft labels from the nearest retained images and from what is said of unseen ones",
+    targets=targets.labels_by_neighbours(),
+    search=_doubling(0.0025),
+    colour="#DC267F",
+)
+RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun, neighbour_target)
 
 once, redrawn = parts.random_labels(), rl.targets
 
@@ -422,7 +430,8 @@ _variants = (
         weight=parts.falw_weight(unbiased=False, floor=1e-8),
         search=rl.search,
     ),
-    *(_reweighted(row) for row in (retrain, ft, rl_fixed)),
+    *(_reweighted(row) for row in (retrain, ft, rl_fixed, neighbour_target)),
+    *(replace(neighbour_target, name=n, tuned_as="neighbour-target", **part) for n, part in targets.EXCHANGED.items()),
 )
 
 VARIANTS: dict[str, Method] = {row.name: row for row in _variants}

@@ -329,6 +329,16 @@ def test_a_trajectory_says_the_numbers_of_its_class_and_epoch(original, data, sp
     assert f"unseen images {stats.mean[5]:.2f} plus or minus {stats.std[5]:.2f}." in texts["alts"][6]
 
 
+def test_guesses_say_the_means_and_the_correlation_of_their_group(shown):
+    of = {"a guess": torch.tensor([0.0, 0.5, 1.0, 0.3]), "another": torch.tensor([0.9, 0.1, 0.4, 0.2])}
+    head = torch.tensor([True, True, True, False])
+    explorers.guesses(of, torch.tensor([0.2, 0.4, 0.6, 0.1]), {"head": head, "all": torch.ones(4, dtype=torch.bool)})
+    texts, frames = content(shown[-1]["text/html"])
+    assert texts["texts"] == [["a guess", "another"], ["head", "all"]] and len(set(frames)) == 4
+    assert "a guess of 3 forgotten images of head classes" in texts["alts"][0]
+    assert "means 0.50 and 0.40, correlation 1.00." in texts["alts"][0]  # on a line
+
+
 def test_explorers_say_the_numbers_of_their_records(shown):
     def part(mean):
         return {"mean": mean, "counts": [10, 0]}

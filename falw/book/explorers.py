@@ -499,3 +499,31 @@ def rest_point() -> None:
         pull=[0.25, 0.5, 1.0, 2.0, 4.0],
         retrain=[0.2, 0.5, 0.8],
     )
+
+
+def guesses(of: Mapping[str, torch.Tensor], retrain: torch.Tensor, groups: Mapping[str, torch.Tensor]) -> None:
+    """What is said of each forgotten image without Retrain, beside Retrain's probability of its class (chapter 13).
+
+    of: (n,) probabilities under the names of what says them; retrain: (n,); groups: which of the images, (n,) bool.
+    """
+
+    def pairs(guess, group):
+        return of[guess][groups[group]], retrain[groups[group]]
+
+    def draw(guess, group):
+        ax = _canvas(4.2)
+        ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+        ax.plot(*pairs(guess, group), "o", color=plots.colour("neighbour-target"), markersize=3)
+        ax.set(xlabel=guess, ylabel="p under Retrain", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        return ax
+
+    def alt(guess, group):
+        said, true = pairs(guess, group)
+        r = torch.corrcoef(torch.stack([said, true]))[0, 1].item()
+        return (
+            f"{guess} of {len(true)} forgotten images of {group} classes, beside p under Retrain:"
+            f" means {said.mean():.2f} and {true.mean():.2f}, correlation {r:.2f}."
+        )
+
+    labels = {"guess": "what is said", "group": "group"}
+    explore(draw, name="guesses", alt=alt, labels=labels, guess=list(of), group=list(groups))

@@ -124,8 +124,8 @@ class OtherImages(ValueError):
 # What decides a result, of the package: not how a run is organised, stored, printed or drawn.
 DECIDING = (
     *["indices", "split", "architectures", "modules", "models", "weights", "metrics", "images", "checks", "data"],
-    *["sources", "folders", "config", "train", "parts", "distil", "adversarial", "dampening", "influence", "methods"],
-    *["audit", "lab.cells", "lab.requests", "lab.run"],
+    *["sources", "folders", "config", "train", "parts", "distil", "targets", "adversarial", "dampening", "influence"],
+    *["methods", "audit", "lab.cells", "lab.requests", "lab.run"],
 )
 
 
