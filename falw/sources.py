@@ -172,10 +172,7 @@ def textures(
     """
     rng = np.random.default_rng(seed)
     n_classes = SUPERCLASSES * SISTERS
-    shared = np.repeat(_fields(SUPERCLASSES, size, 2, rng), SISTERS, axis=0)
-    of_class = shared + 0.75 * _fields(n_classes, size, 3, rng)
-    of_mode = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
-    each = of_class[:, None] + 0.6 * of_mode
+    _, _, each = _prototypes(size, modes, rng)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.repeat(np.arange(n_classes), n)
@@ -197,6 +194,30 @@ def textures(
         return Images(torch.from_numpy(np.round(255 * scaled).astype(np.uint8)), torch.from_numpy(y).long())
 
     return images(train, y_train), images(test, y_test)
+
+
+def _prototypes(size: int, modes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fields of superclasses, of classes with these, of modes with both: twice (C, 3, s, s), then (C, m, 3, s, s)."""
+    n_classes = SUPERCLASSES * SISTERS
+    shared = np.repeat(_fields(SUPERCLASSES, size, 2, rng), SISTERS, axis=0)
+    of_class = shared + 0.75 * _fields(n_classes, size, 3, rng)
+    of_mode = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
+    return shared, of_class, of_class[:, None] + 0.6 * of_mode
+
+
+def texture_layers(label: int, seed: int = 0, size: int = 16, modes: int = 3) -> dict[str, Tensor]:
+    """The first training image of a class of `textures` as it is built up, each step a uint8 (3, size, size)."""
+    of = _prototypes(size, modes, np.random.default_rng(seed))
+    steps = {"family": of[0][label], "+ class": of[1][label]}
+    steps |= {f"+ mode {k + 1}": field for k, field in enumerate(of[2][label])}
+    layers = {
+        name: torch.from_numpy(np.clip(255 * (x / 6 + 0.5), 0, 255).astype(np.uint8)) for name, x in steps.items()
+    }
+    first = label * 125
+    for name, background, noise in (("one image", 0.0, 0.0), ("+ background", 1.0, 0.0), ("+ noise", 1.0, 0.6)):
+        train, _ = textures(seed, size=size, modes=modes, background=background, noise=noise)
+        layers[name] = train.x[first]
+    return layers
 
 
 def _fields(n: int, size: int, cutoff: float, rng: np.random.Generator) -> np.ndarray:

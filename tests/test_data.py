@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from falw import folders
 from falw.data import DATASETS, load_dataset
 from falw.images import augment
-from falw.sources import cache_folder, textures
+from falw.sources import cache_folder, texture_layers, textures
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +90,13 @@ def test_noise_makes_textures_harder_and_style_mixes_sisters():
     usual = nearest_mean_accuracy(*textures())
     noisy = nearest_mean_accuracy(*textures(noise=2))
     assert quiet > 0.9 > plain > usual + 0.05 and usual > noisy + 0.01 and noisy > 2 / 30
+
+
+def test_the_layers_of_a_texture_end_in_the_image_that_is_trained_on():
+    layers, train = texture_layers(7, size=8), load_dataset("textures", size=8).train
+    assert torch.equal(layers["+ noise"], train.x[train.y == 7][0]) and len(layers) == 8
+    *_, image, background, noise = [(x[:, 1:].int() - x[:, :-1].int()).abs().double().mean() for x in layers.values()]
+    assert image < background < noise
 
 
 def test_textures_take_the_common_options():

@@ -83,6 +83,56 @@ def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8,
     return ax
 
 
+def image_row(images: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """Images uint8 (c, h, w) of one size in a row, each under its name."""
+    ax = axes(ax, 1.05 * len(images) + 0.1, 1.4)
+    side = next(iter(images.values())).shape[2]
+    row = torch.cat([torch.nn.functional.pad(x, (0, side // 8, 0, 0), value=255) for x in images.values()], dim=2)
+    ax.imshow(row.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_xticks([(side + side // 8) * (k + 0.5) - side // 16 for k in range(len(images))], images)
+    ax.set_yticks([])
+    ax.xaxis.tick_top()
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def known_images(x: Tensor, y: Tensor, p: Mapping[str, Tensor]) -> Sequence[Axes]:
+    """Images uint8 (n, c, h, w), and under each the probability of its class under every model: p (n,) by name."""
+    _, panels = plt.subplots(
+        2, len(x), figsize=(1.7 * len(x), 2.9), dpi=144, height_ratios=[2, 1], layout="constrained", squeeze=False
+    )
+    for k, (above, below) in enumerate(panels.T):
+        above.imshow(x[k].permute(1, 2, 0).numpy(), interpolation="nearest")
+        above.set(title=f"labelled {y[k]}", xticks=[], yticks=[])
+        for row, (name, values) in enumerate(p.items()):
+            below.barh(row, values[k].item(), color=colour(name))
+            below.text(1.03, row, f"{values[k]:.2f}", va="center", fontsize=9)
+        below.set(xlim=(0, 1.35), xticks=[0, 1], yticks=range(len(p)), yticklabels=list(p) if k == 0 else [])
+        below.invert_yaxis()
+        below.spines[["top", "right"]].set_visible(False)
+    return list(panels.flat)
+
+
+def network_shapes(shapes: Mapping[str, tuple[int, ...]], ax: Axes | None = None) -> Axes:
+    """What flows through a network, a block a layer: as high as the image, as wide as the log of the channels."""
+    ax = axes(ax, 1.05 * len(shapes) + 0.3, 2.4)
+    tallest = max(shape[1] if len(shape) > 1 else 1 for shape in shapes.values())
+    for k, (name, shape) in enumerate(shapes.items()):
+        height = (shape[1] if len(shape) > 1 else 1) / tallest
+        width = 0.1 * np.log2(shape[0]) + 0.1
+        ax.add_patch(
+            plt.Rectangle((k - width / 2, -height / 2), width, height, facecolor="#56B4E9", edgecolor="#333333")
+        )
+        ax.text(k, 0.62, name, ha="center", va="bottom", fontsize=9)
+        ax.text(k, -0.62, " × ".join(map(str, shape)), ha="center", va="top", fontsize=9)
+        if k:
+            ax.annotate("", (k - 0.38, 0), (k - 0.62, 0), arrowprops={"arrowstyle": "->", "color": "#333333"})
+    ax.set(xlim=(-0.6, len(shapes) - 0.4), ylim=(-0.95, 1.05))
+    ax.axis("off")
+    return ax
+
+
 def class_counts(split: Split, ax: Axes | None = None) -> Axes:
     """How many images of each class are forgotten, classes by rank and coloured by group."""
     ax = axes(ax)
