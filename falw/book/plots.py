@@ -24,7 +24,7 @@ from falw.lab.records import SEEDS, SETTING, in_order
 from falw.lab.tables import interval, turned_in
 from falw.lab.traces import Trace
 from falw.methods import METHODS, VARIANTS
-from falw.metrics import Part, Scores, deviation
+from falw.metrics import Part, Scores
 from falw.split import Split, groups
 from falw.weights import BetaParams, ClassStats, balance_factor
 
@@ -478,18 +478,6 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
     ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
     ax.legend(frameon=False)
     return ax
-
-
-def method_card(name: str, forget: Mapping[str, Part], tol: float = 0.1) -> tuple[Axes, Axes]:
-    """One method in two panels: its probabilities on the forget set, and its deviation from Retrain.
-
-    forget: the forget set under "original", "retrain", "noise floor" and `name`.
-    """
-    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), dpi=144, layout="constrained")
-    probability_histogram({k: forget[k] for k in ("original", "retrain", name)}, left)
-    against = {k: deviation(forget[k], forget["retrain"]) for k in ("noise floor", name)}
-    deviation_histogram(against, tol, right)
-    return left, right
 
 
 def paths(values: Mapping[str, Sequence[float]], retrain: float, ax: Axes | None = None) -> Axes:
