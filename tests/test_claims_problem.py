@@ -143,6 +143,28 @@ def test_chapter_2_table_3_adds_up_under_spill_but_for_one_row_and_not_under_wat
     assert all(abs(miss) > 1.7 for miss, _ in filling)
 
 
+def test_chapter_3_the_nine_methods_apart_from_retrain_on_textures():
+    (table,) = [t for t in printed_tables("03-one-formula.ipynb") if t[0][0].startswith("mean ± SD")]
+    rows = {name: [float(cell.split(" ± ")[0]) for cell in cells] for name, *cells in table[2:]}
+    near, far = ("sfron", "rl", "l1-sparse", "ft", "salun"), ("ga", "be", "bs", "iu")
+    assert set(rows) == {"noise floor", "original", *near, *far}
+    assert list(near) == sorted(near, key=lambda name: rows[name][0])
+    assert max(rows[name][0] for name in near) - min(rows[name][0] for name in near) < 1.5
+    for name in far:
+        gap, fa, _, ra = rows[name]
+        assert gap > 11 and 11 < abs(fa) < 16 and (fa > 0) == (name in ("ga", "bs")) and ra < -13
+    assert all(round(rows[name][2]) == -24 and rows[name][1] > 0 for name in ("rl", "salun"))
+
+
+def test_chapter_3_the_toys_families_end_as_the_text_says():
+    (table,) = [t for t in printed_tables("03-one-formula.ipynb") if t[0][0] == "at the end"]
+    rows = {name: list(map(float, cells)) for name, *cells in table[2:]}
+    assert rows["distil"][0] == pytest.approx(rows["Retrain"][0], abs=0.02)
+    assert max(rows, key=lambda name: rows[name][1]) == "distil"
+    lost = {name for name, (_, _, right) in rows.items() if right < rows["Retrain"][2] - 10}
+    assert lost == {"ascend", "distil", "dampen"}
+
+
 def test_chapter_3_gradient_ascent_has_little_room_between_no_effect_and_collapse():
     search = json.loads((ROOT / "results" / "tune" / "textures-tiny.json").read_text())
     gap = {t["changes"]["lr"]: t["gap"] for t in search["trials"] if t["method"] == "ga" and "gap" in t}

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from falw.book import explorers, toy
-from falw.book.toy import CELLS, EPOCHS, FAMILIES, FORGOTTEN, Moment, Toy, blobs, draw_plane, draw_points, follow
+from falw.book.toy import CELLS, EPOCHS, FORGOTTEN, ROW_OF_FAMILY, Moment, Toy, blobs, draw_plane, draw_points, follow
 from falw.config import Config
 
 
@@ -29,7 +29,7 @@ def moment(p, blob):
 
 
 def a_toy():
-    moments = {family: [moment(0.1 * k, k % 3) for k in range(EPOCHS + 1)] for family in FAMILIES}
+    moments = {family: [moment(0.1 * k, k % 3) for k in range(EPOCHS + 1)] for family in ROW_OF_FAMILY}
     return Toy(*blobs(), moment(0.3, 1), moments)
 
 
@@ -69,8 +69,8 @@ def test_the_explorer_has_a_frame_for_every_epoch_of_every_family_and_plays_them
     asked = {}
     monkeypatch.setattr(toy, "explore", lambda draw, **how: asked.update(how, draw=draw))
     toy.watch(a_toy())
-    assert (asked["play"], asked["family"], asked["epoch"]) == ("epoch", list(FAMILIES), list(range(EPOCHS + 1)))
-    assert len(FAMILIES) * (EPOCHS + 1) <= explorers.MAX_FRAMES
+    assert (asked["play"], asked["family"], asked["epoch"]) == ("epoch", list(ROW_OF_FAMILY), list(range(EPOCHS + 1)))
+    assert len(ROW_OF_FAMILY) * (EPOCHS + 1) <= explorers.MAX_FRAMES
     words = asked["alt"]("ascend", 4)
     assert re.search(r"ascend \(ga\) after 4 epochs.* 0.40, under Retrain 0.30; \d+ of ten", words)
     figure = asked["draw"]("ascend", 4).figure
@@ -79,4 +79,4 @@ def test_the_explorer_has_a_frame_for_every_epoch_of_every_family_and_plays_them
 
 def test_the_ends_show_retrain_and_the_last_epoch_of_every_family():
     titles = [ax.get_title() for ax in toy.ends(a_toy())]
-    assert titles == ["Retrain\nmean p 0.30", *(f"{family}\nmean p 1.00" for family in FAMILIES)]
+    assert titles == ["Retrain\nmean p 0.30", *(f"{family}\nmean p 1.00" for family in ROW_OF_FAMILY)]

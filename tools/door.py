@@ -112,8 +112,8 @@ def account_probabilities():
     return pictures.x[split.forget, 0], pictures.y[split.forget], said
 
 
-def png(pixels):
-    """Ink on white, as base64."""
+def ink_on_white(pixels):
+    """Pixels as a picture of dark on white, in base64."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -128,7 +128,7 @@ def account():
     rows = [(y == c).nonzero()[:, 0].tolist() for c in order]
     side, defs, body, top = 23, [], [], 12
     for i, pixels in enumerate(x):
-        defs.append(f'<image id="d{i}" width="22" height="22" href="data:image/png;base64,{png(pixels)}"/>')
+        defs.append(f'<image id="d{i}" width="22" height="22" href="data:image/png;base64,{ink_on_white(pixels)}"/>')
     for name, words in PANELS.items():
         p = said[name]
         body.append(f'<text x="14" y="{top + 16}" font-weight="bold">{words}</text>')

@@ -25,7 +25,7 @@ CELLS = 45  # of the plane, each way
 INK = ("#0072B2", "#E69F00", "#009E73")  # of the blobs
 
 # A row of each family, at a rate or coefficient at which ten epochs show what it does; chosen by eye.
-FAMILIES: dict[str, tuple[str, dict[str, float]]] = {
+ROW_OF_FAMILY: dict[str, tuple[str, dict[str, float]]] = {
     "retain only": ("ft", {"lr": 0.05}),
     "relabel": ("rl", {"lr": 0.02}),
     "ascend": ("ga", {"lr": 0.03}),
@@ -89,7 +89,7 @@ def toy(seed: int = 0) -> Toy:
     original = train_original(network, data, split, learning)
     retrain = unlearn("retrain", original, data, split, learning)
     moments = {}
-    for family, (row, given) in FAMILIES.items():
+    for family, (row, given) in ROW_OF_FAMILY.items():
         config = Config(epochs=EPOCHS, **{"lr": 0.01, **given}, **how)
         moments[family] = follow(row, original, data, split, config)
     return Toy(data, split, moment_of(retrain, data, split), moments)
@@ -155,8 +155,9 @@ def watch(of: Toy) -> None:
         p, goal = of.moments[family][epoch].p, of.retrain.p
         far = (p - goal).abs()
         return (
-            f"Family {family} ({FAMILIES[family][0]}) after {epoch} epochs: the ten points have a mean probability of"
-            f" {p.mean():.2f}, under Retrain {goal.mean():.2f}; {int((far > 0.1).sum())} of ten are more than 0.1 away."
+            f"Family {family} ({ROW_OF_FAMILY[family][0]}) after {epoch} epochs: the ten points have a mean probability"
+            f" of {p.mean():.2f}, under Retrain {goal.mean():.2f}; {int((far > 0.1).sum())} of ten are more than 0.1"
+            " away."
         )
 
     explore(
@@ -166,7 +167,7 @@ def watch(of: Toy) -> None:
         labels={"family": "family", "epoch": "epoch"},
         start={"family": "relabel", "epoch": 0},
         play="epoch",
-        family=list(FAMILIES),
+        family=list(ROW_OF_FAMILY),
         epoch=list(range(EPOCHS + 1)),
     )
 
