@@ -76,7 +76,7 @@ def book_map():
             f'<circle cx="{x}" cy="{at}" r="6" fill="#fff" stroke="{colour}" stroke-width="3"/>' for at in stops[name]
         ]
         lines += dots
-    return svg("Map of the book", 420, y + 22, [*lines, *texts])
+    return svg("Map of the book", 440, y + 22, [*lines, *texts])
 
 
 # The account
