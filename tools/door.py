@@ -30,12 +30,12 @@ def svg(title, width, height, parts):
 
 # Chapters at which a path stops; the last path stops at all.
 PATHS = {
-    "an hour": ("#0072B2", ["01-what-is-forgetting", "02-long-tailed-forget-sets", "verdict"]),
+    "an hour": ("#0072B2", ["01-what-is-forgetting", "02-long-tailed-forget-sets", "verdict", "12-why"]),
     "an evening": (
         "#D55E00",
         [
             *["01-what-is-forgetting", "02-long-tailed-forget-sets", "03-one-formula", "04-observed-deviations"],
-            *["05-z-score-weight", "08-benchmarks", "verdict"],
+            *["05-z-score-weight", "08-benchmarks", "verdict", "12-why", "13-a-target"],
         ],
     ),
     "everything": ("#009E73", None),
