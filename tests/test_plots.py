@@ -18,6 +18,32 @@ def close():
     plt.close("all")
 
 
+def test_a_row_of_images_shows_each_under_its_name_with_white_between():
+    red, blue = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    red[0], blue[2] = 255, 255
+    ax = plots.image_row({"red": red, "blue": blue})
+    shown = ax.images[0].get_array()
+    assert shown.shape == (8, 18, 3) and shown[0, :, 1].tolist() == [*[0] * 8, 255] * 2
+    for tick, pixel in zip(ax.get_xticks(), ([255, 0, 0], [0, 0, 255]), strict=True):
+        assert shown[4, round(tick)].tolist() == pixel
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["red", "blue"]
+
+
+def test_known_images_have_a_bar_a_model_as_long_as_its_probability():
+    x, y = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([7, 3])
+    panels = plots.known_images(x, y, {"original": torch.tensor([0.9, 1.0]), "retrain": torch.tensor([0.25, 0.0])})
+    assert [p.get_title() for p in panels[:2]] == ["labelled 7", "labelled 3"] and len(panels) == 4
+    assert [round(bar.get_width(), 2) for bar in panels[2].patches] == [0.9, 0.25]
+    assert [t.get_text() for t in panels[3].texts] == ["1.00", "0.00"]
+
+
+def test_a_network_is_drawn_as_boxes_as_high_as_its_images():
+    ax = plots.network_shapes({"image": (3, 16, 16), "block": (64, 4, 4), "classes": (10,)})
+    heights = [box.get_height() for box in ax.patches if isinstance(box, plt.Rectangle)]
+    assert heights == [1, 0.25, 1 / 16]
+    assert [t.get_text() for t in ax.texts if "×" in t.get_text()] == ["3 × 16 × 16", "64 × 4 × 4"]
+
+
 def test_count_lines_draws_every_forget_set_from_rank_1_on():
     ax = plots.count_lines({"a": torch.tensor([3, 2, 1]), "b": torch.tensor([2, 2, 2])}, available=4)
     a, b, line = ax.lines

@@ -98,19 +98,6 @@ def test_deviations_are_shown_beside_the_band_of_the_tolerance():
     assert outline.get_xy()[:, 1].max() == 50 and ax.get_xlim() == (-1, 1)
 
 
-def test_a_method_card_has_its_probabilities_and_its_deviations():
-    forget = {
-        "original": part(0.9, 0.9),
-        "retrain": part(0.5, 0.5),
-        "noise floor": part(0.4, 0.5),
-        "rl": part(0.1, 0.9),
-    }
-    left, right = plots.method_card("rl", forget)
-    assert legend(left) == ["original", "retrain", "rl"] and legend(right) == ["noise floor", "rl"]
-    edges = [patch.get_xy()[:, 0][patch.get_xy()[:, 1] > 0] for patch in right.patches[1:]]
-    assert edges[1].min() == pytest.approx(-0.4, abs=0.051) and edges[1].max() == pytest.approx(0.4, abs=0.051)
-
-
 def test_paths_run_over_epochs_towards_the_line_of_retrain():
     ax = plots.paths({"rl": [0.9, 0.5, 0.3], "falw": [0.9, 0.4, 0.35]}, retrain=0.33)
     *paths, floor = ax.lines

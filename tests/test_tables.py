@@ -15,7 +15,16 @@ from falw.config import Config
 from falw.lab import paper, tables
 from falw.lab.cells import FLOOR_SEED, Setting
 from falw.lab.records import SETTING, frame
-from falw.lab.tables import COLUMNS, FORMATS, describe, markdown, methods_to_markdown, paired_gap, scores_to_markdown
+from falw.lab.tables import (
+    COLUMNS,
+    FORMATS,
+    describe,
+    formulation_to_markdown,
+    markdown,
+    methods_to_markdown,
+    paired_gap,
+    scores_to_markdown,
+)
 from falw.methods import METHODS, VARIANTS
 from falw.split import power_law_counts
 
@@ -247,6 +256,17 @@ def test_a_record_from_before_there_was_another_optimizer_ran_sgd():
 
 
 # The methods themselves
+
+
+def test_the_rows_of_formulation_1_have_a_0_for_the_term_that_is_not_there():
+    rows = {name: cells for name, *cells in map(cells_of_a_line, formulation_to_markdown(METHODS).splitlines()[2:])}
+    assert list(rows) == list(METHODS)
+    assert rows["ft"] == ["0", "–", "1", "label loss", "0", "–"]
+    assert rows["l1-sparse"][4:] == ["λ", "fading l1"] and rows["ga"][2:4] == ["0", "–"]
+    once = "falw weight · cross entropy to random labels, once"
+    assert rows["falw"] == ["1", once, "1", "label loss", "0", "saliency mask"]
+    assert rows["sfron"][:2] == ["fading alpha", "inverse loss · negative cross entropy to own labels"]
+    assert rows["ssd"] == ["–", "one step: dampening", "–", "–", "–", "–"]
 
 
 def test_the_table_of_methods_names_the_parts_of_each():

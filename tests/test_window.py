@@ -326,7 +326,7 @@ def test_arrays_are_cut_into_files_of_at_most_so_much(window, tmp_path):
 
 def test_a_rehearsal_has_the_shape_of_the_plan(window):
     for study in window.STUDIES.values():
-        toy = window.toy(study)
+        toy = window.at_toy_size(study)
         assert (toy.dataset, toy.ratio, toy.seeds, toy.rates, toy.retrains) == (
             *(study.dataset, study.ratio, study.seeds, study.rates, study.retrains),
         )

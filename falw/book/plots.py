@@ -24,7 +24,7 @@ from falw.lab.records import SEEDS, SETTING, in_order
 from falw.lab.tables import interval, turned_in
 from falw.lab.traces import Trace
 from falw.methods import METHODS, VARIANTS
-from falw.metrics import Part, Scores, deviation
+from falw.metrics import Part, Scores
 from falw.split import Split, groups
 from falw.weights import BetaParams, ClassStats, balance_factor
 
@@ -80,6 +80,56 @@ def image_grid(x: Tensor, y: Tensor, classes: Sequence[int], per_class: int = 8,
     ax.set_yticks([side * (k + 0.5) for k in range(len(classes))], [f"class {c}" for c in classes])
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    return ax
+
+
+def image_row(images: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """Images uint8 (c, h, w) of one size in a row, each under its name."""
+    ax = axes(ax, 1.05 * len(images) + 0.1, 1.4)
+    side = next(iter(images.values())).shape[2]
+    row = torch.cat([torch.nn.functional.pad(x, (0, side // 8, 0, 0), value=255) for x in images.values()], dim=2)
+    ax.imshow(row.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_xticks([(side + side // 8) * (k + 0.5) - side // 16 for k in range(len(images))], images)
+    ax.set_yticks([])
+    ax.xaxis.tick_top()
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def known_images(x: Tensor, y: Tensor, p: Mapping[str, Tensor]) -> Sequence[Axes]:
+    """Images uint8 (n, c, h, w), and under each the probability of its class under every model: p (n,) by name."""
+    _, panels = plt.subplots(
+        2, len(x), figsize=(1.7 * len(x), 2.9), dpi=144, height_ratios=[2, 1], layout="constrained", squeeze=False
+    )
+    for k, (above, below) in enumerate(panels.T):
+        above.imshow(x[k].permute(1, 2, 0).numpy(), interpolation="nearest")
+        above.set(title=f"labelled {y[k]}", xticks=[], yticks=[])
+        for row, (name, values) in enumerate(p.items()):
+            below.barh(row, values[k].item(), color=colour(name))
+            below.text(1.03, row, f"{values[k]:.2f}", va="center", fontsize=9)
+        below.set(xlim=(0, 1.35), xticks=[0, 1], yticks=range(len(p)), yticklabels=list(p) if k == 0 else [])
+        below.invert_yaxis()
+        below.spines[["top", "right"]].set_visible(False)
+    return list(panels.flat)
+
+
+def network_shapes(shapes: Mapping[str, tuple[int, ...]], ax: Axes | None = None) -> Axes:
+    """What flows through a network, a block a layer: as high as the image, as wide as the log of the channels."""
+    ax = axes(ax, 1.05 * len(shapes) + 0.3, 2.4)
+    tallest = max(shape[1] if len(shape) > 1 else 1 for shape in shapes.values())
+    for k, (name, shape) in enumerate(shapes.items()):
+        height = (shape[1] if len(shape) > 1 else 1) / tallest
+        width = 0.1 * np.log2(shape[0]) + 0.1
+        ax.add_patch(
+            plt.Rectangle((k - width / 2, -height / 2), width, height, facecolor="#56B4E9", edgecolor="#333333")
+        )
+        ax.text(k, 0.62, name, ha="center", va="bottom", fontsize=9)
+        ax.text(k, -0.62, " × ".join(map(str, shape)), ha="center", va="top", fontsize=9)
+        if k:
+            ax.annotate("", (k - 0.38, 0), (k - 0.62, 0), arrowprops={"arrowstyle": "->", "color": "#333333"})
+    ax.set(xlim=(-0.6, len(shapes) - 0.4), ylim=(-0.95, 1.05))
+    ax.axis("off")
     return ax
 
 
@@ -428,18 +478,6 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
     ax.set(xlabel="over-forgotten  ←  p − p of Retrain  →  under-forgotten", ylabel="share of samples, %", xlim=(-1, 1))
     ax.legend(frameon=False)
     return ax
-
-
-def method_card(name: str, forget: Mapping[str, Part], tol: float = 0.1) -> tuple[Axes, Axes]:
-    """One method in two panels: its probabilities on the forget set, and its deviation from Retrain.
-
-    forget: the forget set under "original", "retrain", "noise floor" and `name`.
-    """
-    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), dpi=144, layout="constrained")
-    probability_histogram({k: forget[k] for k in ("original", "retrain", name)}, left)
-    against = {k: deviation(forget[k], forget["retrain"]) for k in ("noise floor", name)}
-    deviation_histogram(against, tol, right)
-    return left, right
 
 
 def paths(values: Mapping[str, Sequence[float]], retrain: float, ax: Axes | None = None) -> Axes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from falw import parts
 from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, REQUESTS, RETRAIN
 from falw.lab.records import CONFIG, FLOOR, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, VARIANTS, Method
@@ -390,6 +391,27 @@ def methods_to_markdown(methods: dict[str, Method] = METHODS) -> str:
         images = ", ".join([row.batches, *(_part(p) for p in (row.enlarge, row.sampling) if p is not None)])
         rows.append([name, images if row.function is None else _part(row.function), *parts])
     return markdown(["method", "batches", *(c.replace("_", " ") for c in columns)], rows, align="left")
+
+
+def formulation_to_markdown(methods: Mapping[str, Method]) -> str:
+    """Rows of METHODS as Eq. 3: alpha and what it stands before, beta and lambda likewise; 0 for a term that is not."""
+    rows = []
+    for name, row in methods.items():
+        forget = f"{_part(row.forget_loss)} to {_part(row.targets)}"
+        if row.weight is not None:
+            forget = f"{_part(row.weight)} · {forget}"
+        alpha = ("1" if row.alpha is parts.one else _part(row.alpha), forget)
+        beta = (f"{row.beta:g}", _part(row.retain_loss))
+        held = ", ".join(_part(part) for part in (row.penalty, row.mask) if part is not None)
+        terms = [
+            ("0", "–") if row.batches == "retain" else alpha,
+            ("0", "–") if row.batches == "forget" else beta,
+            ("λ" if row.penalty is not None else "0", held or "–"),
+        ]
+        once = [("–", f"one step: {_part(row.function)}"), ("–", "–"), ("–", "–")]
+        rows.append([name, *(cell for term in (terms if row.function is None else once) for cell in term)])
+    heads = ["method", "α", "forget term, w · loss to target", "β", "retain term", "λ", "penalty, mask"]
+    return markdown(heads, rows, align="left")
 
 
 def _part(part: Callable | None) -> str:
