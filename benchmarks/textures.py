@@ -9,16 +9,16 @@
 chosen on these seeds. `ensemble`: six other seeds beside eight
 Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
 that rate, and at one that comes nearer to the Retrains' FA. All draw new images for every seed. The same command goes
-on after a stop, and may run several times at once.
+on after a stop, and may run several times at once; `--methods lotus,ssd` runs a part.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib import Parallel, delayed
 from memorising import TWO_GAMMAS
@@ -28,6 +28,7 @@ from falw.architectures import _residual
 from falw.lab.cells import RECIPES, UNLEARN, Setting
 from falw.lab.curves import curve
 from falw.lab.records import records
+from falw.lab.tables import turned_in
 from falw.models import MODELS
 
 if TYPE_CHECKING:
@@ -35,17 +36,37 @@ if TYPE_CHECKING:
 
 WIDTHS, CHANNELS = (1, 2, 4), (16, 32, 64)
 WIDTH_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
-LOWEST = {"rl": 0.02, "salun": 0.02, "ft": 0.05}  # of six, each twice the one before
-LOWEST |= dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), 0.005)
+
+
+class Search(NamedTuple):
+    """Six values of what a method turns (`lab.curves.knob`), each `factor` times the one before.
+
+    coefficient: that of its `Config` where that is not turned, None for the one in its row.
+    """
+
+    lowest: float
+    factor: float = 2.0
+    coefficient: float | None = None
+
+
+SEARCHES = {
+    **{"rl": Search(0.02), "salun": Search(0.02), "ft": Search(0.05)},
+    **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), Search(0.005)),
+    **dict.fromkeys(("lotus", "lotus+falw"), Search(1e-4, coefficient=8.0)),  # at 2, too, nothing is forgotten
+    "rl+lotus-scalar": Search(0.005),
+    **{"delete": Search(5e-4), "scrub": Search(0.005, 1.5), "neggrad+": Search(0.01), "bad-teacher": Search(1e-4)},
+    **{"ssd": Search(1.0, 1.5), "amun": Search(0.04), "ft-reweighted": Search(0.05)},
+}
 
 
 class Job(NamedTuple):
-    """Methods on one setting: what a process does."""
+    """Methods on settings: what a process does."""
 
-    setting: Setting
+    settings: Sequence[Setting]
     first: dict[str, Sequence[float]]  # rates of each method, of which four are made
     retrains: int = 2
     rates: int = 4
+    coefficient: float | None = None
 
 
 def wide(times: int, num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
@@ -66,7 +87,7 @@ def network(times: int) -> str:
 def width(args: argparse.Namespace) -> list[Job]:
     """The widest first, as it takes longest."""
     return [
-        Job(Setting(model=network(times), seed=seed, data_seed=seed), {method: first})
+        Job([Setting(model=network(times), seed=seed, data_seed=seed)], {method: first})
         for times in sorted(map(int, args.widths.split(",")), reverse=True)
         for method, first in WIDTH_RATES.items()
         for seed in range(3)
@@ -76,32 +97,40 @@ def width(args: argparse.Namespace) -> list[Job]:
 def tuning(args: argparse.Namespace) -> list[Job]:
     """Six rates of every method."""
     return [
-        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), {method: [low * 2**k for k in range(6)]}, rates=6)
-        for method, low in LOWEST.items()
+        Job(drawn(gamma, (100, 101, 102)), {method: [low * factor**k for k in range(6)]}, 2, 6, coefficient)
+        for method, (low, factor, coefficient) in asked(args).items()
         for gamma in TWO_GAMMAS
-        for seed in (100, 101, 102)
     ]
 
 
 def ensemble(args: argparse.Namespace) -> list[Job]:
     """The tuned rate of every method, half of it and twice, and a fourth towards the Retrains' FA."""
-    best = {
-        (gamma, method): best_rate(records(args.tuning), gamma, method) for gamma in TWO_GAMMAS for method in LOWEST
-    }
+    frame = records(args.tuning)
     return [
-        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), first, retrains=8, rates=4)
-        for seed in range(6)
+        Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, 4, coefficient)
+        for method, (_, factor, coefficient) in asked(args).items()
         for gamma in TWO_GAMMAS
-        for first in [{method: [best[gamma, method] * f for f in (1, 0.5, 2)] for method in LOWEST}]
+        for best in [best_rate(frame, gamma, method)]
     ]
+
+
+def asked(args: argparse.Namespace) -> dict[str, Search]:
+    """The searches of the methods asked for."""
+    return {name: SEARCHES[name] for name in args.methods.split(",")}
+
+
+def drawn(gamma: float, seeds: Iterable[int]) -> list[Setting]:
+    """New images for every seed."""
+    return [Setting(gamma=gamma, seed=seed, data_seed=seed) for seed in seeds]
 
 
 def best_rate(frame: DataFrame, gamma: float, method: str) -> float:
     """The rate with the smallest mean Avg. Gap over the tuning seeds, all of which must have run it."""
-    runs = frame[(frame.gamma == gamma) & (frame.method == method)].groupby("lr").gap.agg(["mean", "count"])
-    if len(runs) < 6 or runs["count"].min() < 3:
+    runs = frame[(frame.gamma == gamma) & (frame.method == method)]
+    means = runs.groupby(turned_in(runs)).gap.agg(["mean", "count"]) if len(runs) else runs
+    if len(means) < 6 or means["count"].min() < 3:
         raise ValueError(f"the search for {method} at gamma {gamma} is not complete: run the tuning study first")
-    return float(runs["mean"].idxmin())
+    return float(means["mean"].idxmin())
 
 
 TEXTURE_STUDIES = {"width": width, "tuning": tuning, "ensemble": ensemble}
@@ -111,8 +140,9 @@ def run_job(job: Job, out: Path, device: str) -> None:
     """References and methods of a setting."""
     for times in WIDTHS:
         network(times)  # in a worker, too
-    how = {"rates": job.rates, "retrains": job.retrains, "device": device, "jobs": 1}
-    curve(job.setting, [*job.first], out, first_rates=job.first, **how)
+    how: dict[str, Any] = {"rates": job.rates, "retrains": job.retrains, "device": device, "jobs": 1}
+    how |= {} if job.coefficient is None else {"coefficient": job.coefficient}
+    curve(job.settings, [*job.first], out, first_rates=job.first, **how)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -121,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("study", choices=[*TEXTURE_STUDIES])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
+    parser.add_argument("--methods", default=",".join(SEARCHES), help="of `tuning` and `ensemble` (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for `ensemble`")
