@@ -10,6 +10,12 @@ chosen on these seeds. `ensemble`: six other seeds beside eight
 Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
 that rate, and at one that comes nearer to the Retrains' FA. All draw new images for every seed. The same command goes
 on after a stop, and may run several times at once; `--methods lotus,ssd` runs a part.
+
+What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
+Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
+over seeds clear of 0, and neither RA nor TA is shown to be further from Retrain's, in both comparisons that change
+nothing but the weight, rl+falw-epoch - rl+lotus-scalar and lotus+falw - lotus. In one of them: in part. Head, mid and
+tail say where.
 """
 
 from __future__ import annotations
