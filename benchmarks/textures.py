@@ -8,8 +8,9 @@
 `tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates are
 chosen on these seeds. `ensemble`: six other seeds beside eight
 Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
-that rate, and at one that comes nearer to the Retrains' FA. All draw new images for every seed. The same command goes
-on after a stop, and may run several times at once; `--methods lotus,ssd` runs a part.
+that rate, and at one that comes nearer to the Retrains' FA. A row of which one part is exchanged runs at the rates of
+that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
+The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
 
 What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
 Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,11 +60,11 @@ class Search(NamedTuple):
 SEARCHES = {
     **{"rl": Search(0.02), "salun": Search(0.02), "ft": Search(0.05)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), Search(0.005)),
-    **dict.fromkeys(("lotus", "lotus+falw"), Search(1e-4, coefficient=8.0)),  # at 2, too, nothing is forgotten
-    "rl+lotus-scalar": Search(0.005),
+    "lotus": Search(1e-4, coefficient=8.0),  # at the 2 of its other networks FA stays where it was
     **{"delete": Search(5e-4), "scrub": Search(0.005, 1.5), "neggrad+": Search(0.01), "bad-teacher": Search(1e-4)},
     **{"ssd": Search(1.0, 1.5), "amun": Search(0.04), "ft-reweighted": Search(0.05)},
 }
+SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
 
 
 class Job(NamedTuple):
@@ -101,11 +103,12 @@ def width(args: argparse.Namespace) -> list[Job]:
 
 
 def tuning(args: argparse.Namespace) -> list[Job]:
-    """Six rates of every method."""
+    """Six rates of every method that has a search."""
     return [
         Job(drawn(gamma, (100, 101, 102)), {method: [low * factor**k for k in range(6)]}, 2, 6, coefficient)
-        for method, (low, factor, coefficient) in asked(args).items()
-        for gamma in TWO_GAMMAS
+        for gamma, method in asked(args)
+        if method in SEARCHES
+        for low, factor, coefficient in [SEARCHES[method]]
     ]
 
 
@@ -114,15 +117,16 @@ def ensemble(args: argparse.Namespace) -> list[Job]:
     frame = records(args.tuning)
     return [
         Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, 4, coefficient)
-        for method, (_, factor, coefficient) in asked(args).items()
-        for gamma in TWO_GAMMAS
-        for best in [best_rate(frame, gamma, method)]
+        for gamma, method in asked(args)
+        for searched in [SAME_RATES.get(method, method)]
+        for _, factor, coefficient in [SEARCHES[searched]]
+        for best in [best_rate(frame, gamma, searched)]
     ]
 
 
-def asked(args: argparse.Namespace) -> dict[str, Search]:
-    """The searches of the methods asked for."""
-    return {name: SEARCHES[name] for name in args.methods.split(",")}
+def asked(args: argparse.Namespace) -> list[tuple[float, str]]:
+    """The exponents and methods asked for."""
+    return list(product(map(float, args.gammas.split(",")), args.methods.split(",")))
 
 
 def drawn(gamma: float, seeds: Iterable[int]) -> list[Setting]:
@@ -157,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("study", choices=[*TEXTURE_STUDIES])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
-    parser.add_argument("--methods", default=",".join(SEARCHES), help="of `tuning` and `ensemble` (default: all)")
+    parser.add_argument("--methods", default=",".join([*SEARCHES, *SAME_RATES]), help="of the last two (default: all)")
+    parser.add_argument("--gammas", default=",".join(map(str, TWO_GAMMAS)), help="the same (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for `ensemble`")

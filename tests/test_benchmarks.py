@@ -140,7 +140,7 @@ def test_the_searches_of_textures_are_those_that_are_stored(measurements):
     known = {record["key"]: record for record in map(json.loads, map(Path.read_text, TUNING.glob("?" * 16 + ".json")))}
     ran = {record["method"] for record in known.values()} - {"original", "retrain"}
     assert ran <= textures.SEARCHES.keys()
-    asked = argparse.Namespace(methods=",".join(ran), tuning=TUNING)
+    asked = argparse.Namespace(methods=",".join(ran), gammas="0.5,2", tuning=TUNING)
     for job in textures.tuning(asked):
         ((method, rates),) = job.first.items()
         same = {} if job.coefficient is None else {"coefficient": job.coefficient}
