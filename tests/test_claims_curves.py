@@ -253,6 +253,12 @@ def test_verdict_one_number_in_the_slot_of_the_weights_is_nearer():
     assert 2.5 < fmean(scores["w1"]) / floor < 3.5 and fmean(scores["ra"]) == pytest.approx(-0.5, abs=0.05)
 
 
+def test_verdict_weights_in_lotus_cannot_be_told():
+    for score in ("ra", "ta", "w1"):
+        values = differences(HALF_TEXTURES, ("lotus+falw", "lotus"), score)
+        assert len(values) == 6 and side(values) == 0
+
+
 def test_verdict_the_table_of_lotus_has_its_numbers_in_the_right_places():
     heads, *rows = printed_table("verdict", "| what differs |")
     assert heads[4:] == ["Avg. Gap", "RA", "TA", "W1"] and len(rows) == 9
