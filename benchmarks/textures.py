@@ -8,17 +8,25 @@
 `tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates are
 chosen on these seeds. `ensemble`: six other seeds beside eight
 Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
-that rate, and at one that comes nearer to the Retrains' FA. All draw new images for every seed. The same command goes
-on after a stop, and may run several times at once.
+that rate, and at one that comes nearer to the Retrains' FA. A row of which one part is exchanged runs at the rates of
+that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
+The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
+
+What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
+Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
+over seeds clear of 0, and neither RA nor TA is shown to be further from Retrain's, in both comparisons that change
+nothing but the weight, rl+falw-epoch - rl+lotus-scalar and lotus+falw - lotus. In one of them: in part. Head, mid and
+tail say where.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib import Parallel, delayed
 from memorising import TWO_GAMMAS
@@ -28,6 +36,7 @@ from falw.architectures import _residual
 from falw.lab.cells import RECIPES, UNLEARN, Setting
 from falw.lab.curves import curve
 from falw.lab.records import records
+from falw.lab.tables import turned_in
 from falw.models import MODELS
 
 if TYPE_CHECKING:
@@ -35,17 +44,37 @@ if TYPE_CHECKING:
 
 WIDTHS, CHANNELS = (1, 2, 4), (16, 32, 64)
 WIDTH_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
-LOWEST = {"rl": 0.02, "salun": 0.02, "ft": 0.05}  # of six, each twice the one before
-LOWEST |= dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), 0.005)
+
+
+class Search(NamedTuple):
+    """Six values of what a method turns (`lab.curves.knob`), each `factor` times the one before.
+
+    coefficient: that of its `Config` where that is not turned, None for the one in its row.
+    """
+
+    lowest: float
+    factor: float = 2.0
+    coefficient: float | None = None
+
+
+SEARCHES = {
+    **{"rl": Search(0.02), "salun": Search(0.02), "ft": Search(0.05)},
+    **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), Search(0.005)),
+    "lotus": Search(1e-4, coefficient=8.0),  # at the 2 of its other networks FA stays where it was
+    **{"delete": Search(5e-4), "scrub": Search(0.005, 1.5), "neggrad+": Search(0.01), "bad-teacher": Search(1e-4)},
+    **{"ssd": Search(1.0, 1.5), "amun": Search(0.04), "ft-reweighted": Search(0.05)},
+}
+SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
 
 
 class Job(NamedTuple):
-    """Methods on one setting: what a process does."""
+    """Methods on settings: what a process does."""
 
-    setting: Setting
+    settings: Sequence[Setting]
     first: dict[str, Sequence[float]]  # rates of each method, of which four are made
     retrains: int = 2
     rates: int = 4
+    coefficient: float | None = None
 
 
 def wide(times: int, num_classes: int) -> tuple[nn.Sequential, nn.Linear]:
@@ -66,7 +95,7 @@ def network(times: int) -> str:
 def width(args: argparse.Namespace) -> list[Job]:
     """The widest first, as it takes longest."""
     return [
-        Job(Setting(model=network(times), seed=seed, data_seed=seed), {method: first})
+        Job([Setting(model=network(times), seed=seed, data_seed=seed)], {method: first})
         for times in sorted(map(int, args.widths.split(",")), reverse=True)
         for method, first in WIDTH_RATES.items()
         for seed in range(3)
@@ -74,34 +103,44 @@ def width(args: argparse.Namespace) -> list[Job]:
 
 
 def tuning(args: argparse.Namespace) -> list[Job]:
-    """Six rates of every method."""
+    """Six rates of every method that has a search."""
     return [
-        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), {method: [low * 2**k for k in range(6)]}, rates=6)
-        for method, low in LOWEST.items()
-        for gamma in TWO_GAMMAS
-        for seed in (100, 101, 102)
+        Job(drawn(gamma, (100, 101, 102)), {method: [low * factor**k for k in range(6)]}, 2, 6, coefficient)
+        for gamma, method in asked(args)
+        if method in SEARCHES
+        for low, factor, coefficient in [SEARCHES[method]]
     ]
 
 
 def ensemble(args: argparse.Namespace) -> list[Job]:
     """The tuned rate of every method, half of it and twice, and a fourth towards the Retrains' FA."""
-    best = {
-        (gamma, method): best_rate(records(args.tuning), gamma, method) for gamma in TWO_GAMMAS for method in LOWEST
-    }
+    frame = records(args.tuning)
     return [
-        Job(Setting(gamma=gamma, seed=seed, data_seed=seed), first, retrains=8, rates=4)
-        for seed in range(6)
-        for gamma in TWO_GAMMAS
-        for first in [{method: [best[gamma, method] * f for f in (1, 0.5, 2)] for method in LOWEST}]
+        Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, 4, coefficient)
+        for gamma, method in asked(args)
+        for searched in [SAME_RATES.get(method, method)]
+        for _, factor, coefficient in [SEARCHES[searched]]
+        for best in [best_rate(frame, gamma, searched)]
     ]
+
+
+def asked(args: argparse.Namespace) -> list[tuple[float, str]]:
+    """The exponents and methods asked for."""
+    return list(product(map(float, args.gammas.split(",")), args.methods.split(",")))
+
+
+def drawn(gamma: float, seeds: Iterable[int]) -> list[Setting]:
+    """New images for every seed."""
+    return [Setting(gamma=gamma, seed=seed, data_seed=seed) for seed in seeds]
 
 
 def best_rate(frame: DataFrame, gamma: float, method: str) -> float:
     """The rate with the smallest mean Avg. Gap over the tuning seeds, all of which must have run it."""
-    runs = frame[(frame.gamma == gamma) & (frame.method == method)].groupby("lr").gap.agg(["mean", "count"])
-    if len(runs) < 6 or runs["count"].min() < 3:
+    runs = frame[(frame.gamma == gamma) & (frame.method == method)]
+    means = runs.groupby(turned_in(runs)).gap.agg(["mean", "count"]) if len(runs) else runs
+    if len(means) < 6 or means["count"].min() < 3:
         raise ValueError(f"the search for {method} at gamma {gamma} is not complete: run the tuning study first")
-    return float(runs["mean"].idxmin())
+    return float(means["mean"].idxmin())
 
 
 TEXTURE_STUDIES = {"width": width, "tuning": tuning, "ensemble": ensemble}
@@ -111,8 +150,9 @@ def run_job(job: Job, out: Path, device: str) -> None:
     """References and methods of a setting."""
     for times in WIDTHS:
         network(times)  # in a worker, too
-    how = {"rates": job.rates, "retrains": job.retrains, "device": device, "jobs": 1}
-    curve(job.setting, [*job.first], out, first_rates=job.first, **how)
+    how: dict[str, Any] = {"rates": job.rates, "retrains": job.retrains, "device": device, "jobs": 1}
+    how |= {} if job.coefficient is None else {"coefficient": job.coefficient}
+    curve(job.settings, [*job.first], out, first_rates=job.first, **how)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -121,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("study", choices=[*TEXTURE_STUDIES])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
+    parser.add_argument("--methods", default=",".join([*SEARCHES, *SAME_RATES]), help="of the last two (default: all)")
+    parser.add_argument("--gammas", default=",".join(map(str, TWO_GAMMAS)), help="the same (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--tuning", type=Path, help="the folder of the tuning study, for `ensemble`")

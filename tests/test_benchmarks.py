@@ -1,5 +1,6 @@
 """The measurements of speed still run, and measure what they say. No time is asserted: machines here are shared."""
 
+import argparse
 import importlib
 import json
 import sys
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from falw.config import Config
+from falw.lab.cells import cells_of
+from falw.lab.curves import knob
+from falw.methods import find_method
 from falw.models import create
 
 ROOT = Path(__file__).resolve().parent.parent
+TUNING = ROOT / "results" / "tuning"
 CPU = torch.device("cpu")
 CONFIG = Config(epochs=2, lr=0.01, batch_size=32, crop=2)
 
@@ -20,7 +25,7 @@ CONFIG = Config(epochs=2, lr=0.01, batch_size=32, crop=2)
 def measurements():
     """The modules of benchmarks/ by name."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield {name: importlib.import_module(name) for name in ("common", "loop", "audit", "engines", "gpu")}
+    yield {name: importlib.import_module(name) for name in ("common", "loop", "audit", "engines", "gpu", "textures")}
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
@@ -127,3 +132,18 @@ def test_operations_are_counted_as_by_hand(measurements):
     # for pixels 3.329 in all
     assert gpu.flops_an_image("resnet18", 32) == pytest.approx(3.329e9, rel=0.005)
     assert gpu.flops_an_image("vgg16", 64) == pytest.approx(7.506e9, rel=0.005)
+
+
+def test_the_searches_of_textures_are_those_that_are_stored(measurements):
+    """The same command goes on where it stopped: a rate written otherwise would be another cell."""
+    textures = measurements["textures"]
+    known = {record["key"]: record for record in map(json.loads, map(Path.read_text, TUNING.glob("?" * 16 + ".json")))}
+    ran = {record["method"] for record in known.values()} - {"original", "retrain"}
+    assert ran <= textures.SEARCHES.keys()
+    asked = argparse.Namespace(methods=",".join(ran), gammas="0.5,2", tuning=TUNING)
+    for job in textures.tuning(asked):
+        ((method, rates),) = job.first.items()
+        same = {} if job.coefficient is None else {"coefficient": job.coefficient}
+        turned = [{**same, knob(find_method(method)): rate} for rate in rates]
+        cells = [cells_of(setting, [method], **values)[-1] for setting in job.settings for values in turned]
+        assert len({cell.key for cell in cells} & known.keys()) == 18, method

@@ -2,13 +2,14 @@
 
 import functools
 import json
+import re
 from collections import Counter
 from itertools import combinations, pairwise
 from statistics import fmean
 
 import pytest
 from scipy.stats import ttest_1samp
-from stored import ROOT
+from stored import ROOT, at_retrains_fa, curves
 from test_claims_evidence import printed_table
 
 FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
@@ -183,3 +184,90 @@ def test_chapter_8_resnet_18_between_two_rates_of_four_seeds():
     floor = fmean(w1 for seed in retrains(*SETS[4], "w1") for w1 in seed)
     far = [s["w1"] for cell in gpu() for m, runs in cell.items() if m not in KNOWN for _, s in runs if s["w1"]]
     assert min(far) / floor > 44 and len(far) > 40
+
+
+# LoTUS on the verdict page
+
+EXPONENTS = {"½": [0.5], "2": [2.0], "both": [0.5, 2.0]}
+
+
+def by_seed(pair, score, exponents):
+    """Differences on textures at equal FA, one a seed: the mean over the exponents at which both reach it."""
+    found = {}
+    for gamma in exponents:
+        a, b = (at_line("textures", gamma, NAMES.get(method, method), score) for method in pair)
+        for seed in a.keys() & b.keys():
+            found.setdefault(seed, []).append(a[seed] - b[seed])
+    return [fmean(values) for _, values in sorted(found.items())]
+
+
+TWO_METHODS, ONE_NUMBER = ("rl+falw", "lotus"), ("rl+falw", "rl+lotus-scalar")
+
+
+def far_off(method, group):
+    """{seed: how far FA of a group is from the Retrains', on textures at gamma 1/2 where FA is theirs}."""
+    found = at_retrains_fa("ensemble", lambda record: record["forget_groups"][group])
+    return {seed: abs(value) for (name, gamma, seed), value in found.items() if (name, gamma) == (method, 0.5)}
+
+
+def test_verdict_lotus_gives_up_ra_ta_and_the_head_and_tail_for_a_nearer_distribution():
+    scores = {score: differences(HALF_TEXTURES, TWO_METHODS, score) for score in ("ra", "ta", "w1")}
+    assert {score: (len(values), side(values)) for score, values in scores.items()} == dict.fromkeys(scores, (6, 1))
+    assert [fmean(scores[score]) for score in ("ra", "ta")] == pytest.approx([20, 10], abs=0.5)
+    assert fmean(scores["w1"]) == pytest.approx(0.15, abs=0.005)
+    for group, points in (("head", 5), ("tail", 8)):
+        ours, theirs = (far_off(method, group) for method in ("rl+falw-epoch", "lotus"))
+        values = [ours[seed] - theirs[seed] for seed in ours]
+        assert side(values) == -1 and fmean(values) == pytest.approx(-points, abs=0.5)
+    floor = fmean(w1 for seed in retrains(*HALF_TEXTURES, "w1") for w1 in seed)
+    assert 8.5 < fmean(at_line(*HALF_TEXTURES, "lotus", "w1").values()) / floor < 10
+
+
+def test_chapter_8_lotus_loses_a_fifth_of_ra_and_is_uneven_and_only_fine_tuning_is_nearer_in_distribution():
+    ra, ta = (fmean(at_line(*HALF_TEXTURES, "lotus", score).values()) for score in ("ra", "ta"))
+    assert -25 < ra < -20 and -20 < ta < -15
+    off = at_retrains_fa("ensemble", lambda r: r["forget_groups"]["head"]), at_retrains_fa("ensemble", tail_of)
+    head, tail = (fmean(of["lotus", 0.5, seed] for seed in range(6)) for of in off)
+    assert head == pytest.approx(-7.5, abs=0.1) and tail == pytest.approx(10.9, abs=0.1)
+    wrong = ("rl", "rl-fixed", "rl+falw", "rl+lotus-scalar", "salun", "salun-fixed", "falw")
+    lotus, tuned, *others = (fmean(at_line(*HALF_TEXTURES, m, "w1").values()) for m in ("lotus", "ft", *wrong))
+    assert tuned < lotus < min(others) / 2
+
+
+def tail_of(record):
+    return record["forget_groups"]["tail"]
+
+
+def test_verdict_at_gamma_2_no_seed_of_its_search_brings_lotus_to_the_retrains_fa():
+    found = [r for place, records in curves("tuning").items() if place[0] == 2.0 for r in records]
+    assert min(r["scores"]["fa"] for r in found if r["method"] == "lotus") > 25
+    assert max(r["scores"]["fa"] for r in found if r["method"] == "retrain") < 10
+
+
+def test_verdict_one_number_in_the_slot_of_the_weights_is_nearer():
+    scores = {score: differences(HALF_TEXTURES, ONE_NUMBER, score) for score in ("ra", "ta", "w1")}
+    assert {score: (len(values), side(values)) for score, values in scores.items()} == {
+        **{"ra": (6, -1), "ta": (6, 0), "w1": (6, 1)}
+    }
+    floor = fmean(w1 for seed in retrains(*HALF_TEXTURES, "w1") for w1 in seed)
+    assert 2.5 < fmean(scores["w1"]) / floor < 3.5 and fmean(scores["ra"]) == pytest.approx(-0.5, abs=0.05)
+
+
+def test_verdict_weights_in_lotus_cannot_be_told():
+    for score in ("ra", "ta", "w1"):
+        values = differences(HALF_TEXTURES, ("lotus+falw", "lotus"), score)
+        assert len(values) == 6 and side(values) == 0
+
+
+def test_verdict_the_table_of_lotus_has_its_numbers_in_the_right_places():
+    heads, *rows = printed_table("verdict", "| what differs |")
+    assert heads[4:] == ["Avg. Gap", "RA", "TA", "W1"] and len(rows) == 9
+    for _, pair, exponents, _, _, *texts in rows:
+        for score, text in zip(("ra", "ta", "w1"), texts, strict=True):
+            values = by_seed(pair.split(" − "), score, EXPONENTS[exponents])
+            fewest = min(len(by_seed(pair.split(" − "), score, [gamma])) for gamma in EXPONENTS[exponents])
+            assert (text == "–") == (fewest < 3), (pair, exponents)
+            if text != "–":
+                low, high = ttest_1samp(values, 0).confidence_interval()
+                digits = re.match(r"(\S+) \((\S+) to (\S+)\)", text).groups()
+                assert [*map(float, digits)] == pytest.approx([fmean(values), low, high], abs=0.0051)
