@@ -36,7 +36,7 @@ The core is an evening's reading, in this order (`make contents` writes the list
 - train.py, 402 lines: The one loop, `fit`: `Objective`, batches, steps, checkpoints; and `predict`
 - parts.py, 242 lines: The parts of methods: targets, weights, masks (SalUn, SFRon), coefficients, penalties, class
   shares
-- methods.py, 488 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
+- methods.py, 476 lines: Unlearning methods as rows of one table, `METHODS`, and `unlearn`, which runs a row
 - audit.py, 126 lines: Membership inference on probabilities: five attacks with a support vector machine (SVC) on the
   forget set
 

@@ -373,20 +373,8 @@ _variants = (
         search=_doubling(0.0025),
         colour="#7F3B08",
     ),
-    replace(
-        rl_falw,
-        name="rl+falw-redrawn",
-        summary="RL with FaLW weights, labels as in RL",
-        targets=redrawn,
-        search=rl.search,
-    ),
-    replace(
-        falw,
-        name="falw-redrawn",
-        summary="SalUn with FaLW weights, labels as in SalUn",
-        targets=redrawn,
-        search=salun.search,
-    ),
+    replace(rl_falw, name="rl+falw-redrawn", summary="rl+falw, labels as in RL", targets=redrawn, search=rl.search),
+    replace(falw, name="falw-redrawn", summary="FaLW, labels as in SalUn", targets=redrawn, search=salun.search),
     # What weights of single samples add: one number for all in their place, and their share without the number.
     replace(rl_falw, name="rl+lotus-scalar", summary="RL, weighted by LoTUS' temperature", weight=distil.one_weight),
     replace(rl_falw, name="rl+falw-mean1", summary="RL with FaLW weights divided by their mean", normalise=True),
