@@ -236,7 +236,7 @@ scrub = Method(
     alpha=distil.first_epochs(),
     published={"lr": 5e-4},
     search=_cross((0.01, 0.02, 0.04), (0.25, 0.5, 1.0)),
-    colour="#332288",
+    colour="#66114D",
 )
 
 bad_teacher = Method(
@@ -295,7 +295,7 @@ neighbour_target = replace(
     summary="soft labels from the nearest retained images and from what is said of unseen ones",
     targets=targets.labels_by_neighbours(),
     search=_doubling(0.0025),
-    colour="#DC267F",
+    colour="#CC0000",
 )
 RIVALS = (neggrad_plus, scrub, bad_teacher, delete, lotus, ssd, amun, neighbour_target)
 

@@ -38,13 +38,14 @@ GROUP_COLOURS = {"head": "#0072B2", "mid": "#E69F00", "tail": "#D55E00"}
 
 
 # A family of methods has one hue in the whole book; its rows differ in how dark they are.
-FAMILIES = {
-    "retained data alone": ("ft", "l1-sparse"),
-    "other labels": ("rl", "rl-fixed", "salun", "salun-fixed", "be", "bs", "amun"),
-    "ascent": ("ga", "neggrad+", "sfron"),
-    "a teacher": ("scrub", "bad-teacher", "delete", "lotus"),
-    "one step": ("iu", "ssd"),
+FAMILIES = {  # those of chapter 3, FaLW's weights and the target of chapter 13 apart
+    "retain only": ("ft", "l1-sparse"),
+    "relabel": ("rl", "rl-fixed", "salun", "salun-fixed", "be", "bs", "amun"),
+    "ascend": ("ga", "neggrad+", "sfron", "scrub"),
+    "distil": ("bad-teacher", "delete", "lotus"),
+    "dampen": ("iu", "ssd"),
     "FaLW's weights": ("falw", "rl+falw"),
+    "a target": ("neighbour-target",),
 }
 
 
