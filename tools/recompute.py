@@ -13,6 +13,8 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from joblib import Parallel, delayed
+
 from falw.config import Config
 from falw.lab.cells import Cell, Setting
 from falw.lab.records import SAME_NUMBERS, code
@@ -52,15 +54,17 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument("--root", type=Path, required=True)
     given.add_argument("--each", type=int, default=2, help="cells a commit (2)")
+    given.add_argument("--jobs", type=int, default=1, help="processes (1)")
     args = given.parse_args()
-    tried, equal, cells = Counter(), [], {}
+    tried = Counter()
+    samples = {commit: sample(records, tried, args.each) for commit, records in sorted(stored().items())}
+    cells = [record for records in samples.values() for record in records]
     with tempfile.TemporaryDirectory() as out:
-        for commit, records in sorted(stored().items()):
-            same = {r["key"]: again(r, Path(out), args.root) for r in sample(records, tried, args.each)}
-            print(commit, same, flush=True)
-            cells.update(same)
-            equal += [commit] if all(same.values()) else []
-    SAME_NUMBERS.write_text(json.dumps({"code": code(), "commits": equal, "cells": cells}, indent=1) + "\n")
+        same = Parallel(args.jobs, verbose=10)(delayed(again)(record, Path(out), args.root) for record in cells)
+    same = {record["key"]: equal for record, equal in zip(cells, same, strict=True)}
+    equal = [commit for commit, records in samples.items() if all(same[r["key"]] for r in records)]
+    print(f"equal: {sum(same.values())} of {len(same)} cells, {len(equal)} of {len(samples)} commits")
+    SAME_NUMBERS.write_text(json.dumps({"code": code(), "commits": equal, "cells": same}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
