@@ -208,7 +208,7 @@ def of_runs(method, audit="ulira", name="auc", group="all"):
 
 def test_chapter_11_shadow_runs_are_whole_and_forget_as_many_of_each_class_of_one_pool():
     seeds = {seed for _, seed in shadow_runs()}
-    assert seeds == {*range(len(seeds))} and len(seeds) >= 16 and len(shadow_runs()) == 9 * len(seeds)
+    assert seeds == {*range(len(seeds))} and len(seeds) == 32 and len(shadow_runs()) == 9 * len(seeds)
     records = [record for record, _ in shadow_runs().values()]
     assert len({tuple(r["forget_counts"]) for r in records}) == 1
     assert {r["sizes"]["forget"] for r in records} == {900} and len({r["sizes"]["retain"] for r in records}) == 1
@@ -226,16 +226,17 @@ def test_chapter_11_a_second_retrain_is_where_chance_puts_it():
         low, high = (over_runs("floor", name=f"chance_{end}", group=group) for end in ("low", "high"))
         assert low < 0.5 < high
         beyond[group] = max(low - over_runs("floor", group=group), over_runs("floor", group=group) - high)
-    assert beyond["all"] < 0 and beyond["mid"] < 0 and beyond["tail"] < 0 < beyond["head"] < 0.002
+    assert beyond["all"] < 0 and beyond["head"] < 0 and beyond["tail"] < 0 < beyond["mid"] < 0.0035
 
 
 def test_chapter_11_wrong_labels_are_told_and_fine_tuning_hardly():
     floor, original, told = over_runs("floor"), over_runs("original"), {m: over_runs(m) for m in (*TOLD, "lotus", "ft")}
-    assert 0.915 < original < 0.925 and all(0.825 < told[m] < 0.885 for m in TOLD) and 0.735 < told["lotus"] < 0.745
-    assert 0 < told["ft"] - floor < 0.05 and all(v > over_runs(m, name="chance_high") for m, v in told.items())
+    assert 0.925 < original < 0.935 and all(0.845 < told[m] < 0.895 for m in TOLD) and 0.765 < told["lotus"] < 0.775
+    assert 0.045 < told["ft"] - floor < 0.055 and all(v > over_runs(m, name="chance_high") for m, v in told.items())
     assert told["rl-fixed"] < told["falw-epoch"] < told["salun"]
     hits = {m: over_runs(m, name="tpr") for m in (*TOLD, "lotus", "ft", "floor")}
-    assert all(0.09 < hits[m] < 0.12 for m in TOLD) and abs(hits["ft"] - hits["floor"]) < 0.002
+    assert all(0.17 < hits[m] < 0.21 for m in TOLD)
+    assert round(hits["ft"], 2) == 0.02 and round(hits["floor"], 2) == 0.01
 
 
 def test_chapter_11_a_method_is_told_by_other_images_as_well_and_the_original_is_not():
@@ -256,17 +257,15 @@ def gap_of_runs(method):
 
 def test_chapter_11_the_order_by_u_lira_is_not_that_of_avg_gap():
     gaps = {m: gap_of_runs(m) for m in (*TOLD, "ft", "lotus")}
-    assert abs(gaps["ft"] - gaps["rl-fixed"]) < 0.06 and 0.28 < over_runs("rl-fixed") - over_runs("ft") < 0.3
-    assert min(gaps, key=gaps.get) == "ft" and 3 < gaps["ft"] < 3.3 and 13 < gaps["lotus"] < 13.5
+    assert 0.12 < gaps["ft"] - gaps["rl-fixed"] < 0.16 and 0.28 < over_runs("rl-fixed") - over_runs("ft") < 0.3
+    assert min(gaps, key=gaps.get) == "rl-fixed" and max(gaps, key=gaps.get) == "lotus" and gaps["lotus"] > 12
     assert all(gaps[m] - gaps["ft"] < 2 for m in TOLD)
     assert sorted(gaps, key=over_runs)[:2] == ["ft", "lotus"]
     kept = [r["scores"]["ra"] for (m, _), (r, _) in shadow_runs().items() if m == "lotus"]
     assert 75 < fmean(kept) < 77
     above = {m: over_runs(m) - over_runs("floor") for m in gaps}
     assert (
-        all(0.315 < above[m] < 0.375 for m in TOLD)
-        and round(above["ft"], 2) == 0.04
-        and round(above["lotus"], 2) == 0.23
+        all(0.34 < above[m] < 0.39 for m in TOLD) and round(above["ft"], 2) == 0.05 and round(above["lotus"], 2) == 0.26
     )
 
 
@@ -278,7 +277,8 @@ def test_chapter_11_by_group_u_lira_tells_alike():
     assert max(max(g.values()) - min(g.values()) for g in of.values()) < 0.06
     higher = {m: of[m]["tail"] - of[m]["head"] for m in TOLD}
     assert (
-        all(0.04 < higher[m] < 0.06 for m in ("rl-fixed", "falw-epoch")) and max(higher["rl"], higher["salun"]) < 0.02
+        all(0.025 < higher[m] < 0.035 for m in ("rl-fixed", "falw-epoch"))
+        and max(abs(higher["rl"]), abs(higher["salun"])) < 0.01
     )
 
 

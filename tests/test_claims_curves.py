@@ -253,6 +253,16 @@ def test_verdict_one_number_in_the_slot_of_the_weights_is_nearer():
     assert 2.5 < fmean(scores["w1"]) / floor < 3.5 and fmean(scores["ra"]) == pytest.approx(-0.5, abs=0.05)
 
 
+def test_verdict_one_number_in_the_slot_of_the_weights_is_nearer_in_distribution_at_gamma_2_as_well():
+    scores = {score: by_seed(ONE_NUMBER, score, [2.0]) for score in ("ra", "ta", "w1")}
+    assert {score: (len(values), side(values)) for score, values in scores.items()} == {
+        **{"ra": (4, 0), "ta": (4, 0), "w1": (4, 1)}
+    }
+    floor = fmean(w1 for seed in retrains("textures", 2.0, "w1") for w1 in seed)
+    assert 3.5 < fmean(scores["w1"]) / floor < 4.5
+    assert len(by_seed(TWO_METHODS, "fa", [2.0])) == 1  # LoTUS comes to the line on one seed of six
+
+
 def test_verdict_weights_in_lotus_cannot_be_told():
     for score in ("ra", "ta", "w1"):
         values = differences(HALF_TEXTURES, ("lotus+falw", "lotus"), score)
