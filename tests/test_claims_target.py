@@ -49,7 +49,7 @@ def search():
 
 def chosen(method, gamma):
     """The rate with the smallest mean gap; that of the fixed labels was searched at 1/2 only, and is every row's."""
-    method, gamma = (method, gamma) if method in RIVALS else (FIXED, 0.5)
+    method, gamma = (method, gamma) if method in (*RIVALS, "lotus") else (FIXED, 0.5)
     rates = {r: fmean(g for _, g in runs) for (m, at, r), runs in search().items() if (m, at) == (method, gamma)}
     return min(rates, key=rates.get)
 
@@ -199,3 +199,29 @@ def test_moving_without_neighbours_is_nearly_as_close_and_none_of_the_others_is(
     assert [side(m, FIXED, 0.5, "gap", first) for m in (MOVING, "target-unseen")] == [-1, -1]
     assert mean(MOVING, 0.5, "w1", first) < mean("target-unseen", 0.5, "w1", first) < 0.04
     assert mean(MOVING, 0.5, "kl", first) < mean(FIXED, 0.5, "kl", first) < mean("target-unseen", 0.5, "kl", first)
+
+
+def over_both(base, number, method=MOVING, seeds=range(3, 6)):
+    """Mean and interval of a seed's difference averaged over both exponents, as the plan has it for ideas."""
+    values = [
+        fmean(at_chosen(method, g)[seed][number] - at_chosen(base, g)[seed][number] for g in (0.5, 2.0))
+        for seed in seeds
+    ]
+    return [fmean(values), *ttest_1samp(values, 0).confidence_interval()]
+
+
+def test_the_plans_own_number_of_the_labels_that_move():
+    assert over_both("ft", "w1") == pytest.approx([-0.013, -0.028, 0.003], abs=6e-4)
+    assert over_both("ft", "kl") == pytest.approx([0.78, 0.55, 1.01], abs=6e-3)
+    assert over_both("ft", "gap") == pytest.approx([-2.00, -2.98, -1.02], abs=6e-3)
+    assert side(MOVING, "ft", 2.0, "w1", range(3, 6)) == 1
+    others = [mean(m, 0.5, "gap", range(3, 6)) for m in (*RIVALS, FIXED)]
+    assert min(others) == pytest.approx(3.94, abs=0.05)
+
+
+def test_lotus_among_the_sixteen_comparisons_with_rivals_but_ft():
+    told = {(m, g, n): side(FIXED, m, g, n) for m in (*WEIGHTS, "lotus") for g in (0.5, 2.0) for n in ("w1", "kl")}
+    assert sorted(told.values()) == [-1] * 11 + [0] * 3 + [1] * 2
+    assert [told["lotus", g, n] for n in ("kl", "w1") for g in (0.5, 2.0)] == [-1, -1, 0, -1]
+    assert all(mean(FIXED, g, "ra") > mean(m, g, "ra") for m in (*RIVALS, "lotus") for g in (0.5, 2.0))
+    assert side(FIXED, "rl-fixed", 2.0, "kl") == -1 and side(FIXED, "rl-fixed", 2.0, "kl", range(1, 6)) == 0
