@@ -38,6 +38,11 @@ def test_the_introductions_three_sentences_count_what_the_verdict_page_prints():
         f" {everything[0]} hold, {everything[1]} do not, and {everything[2]} cannot be told",
     ):
         assert words in intro, words
+    printed = (ROOT / "book" / "verdict.ipynb").read_text()
+    among, closer, further = re.search(
+        r"weight alone: (\d+) comparisons, closer (\d+), further (\d+)", printed
+    ).groups()
+    assert f"is nearer in {closer} of {among} comparisons and further in {further}." in intro
 
 
 ACCURACY = "... and that is over-forgetting in accuracy too"
