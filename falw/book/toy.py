@@ -165,7 +165,7 @@ def watch(of: Toy) -> None:
         name="toy",
         alt=alt,
         labels={"family": "family", "epoch": "epoch"},
-        start={"family": "relabel", "epoch": 0},
+        start={"family": "relabel", "epoch": EPOCHS},
         play="epoch",
         family=list(ROW_OF_FAMILY),
         epoch=list(range(EPOCHS + 1)),
