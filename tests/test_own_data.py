@@ -496,7 +496,7 @@ def test_keys_of_stored_records_are_what_they_were():
         cell = Cell(
             Setting(**record["setting"]), record["method"], Config(**record["config"]), Config(**record["recipe"])
         )
-        assert cell.key == record["key"] and cell.setting.description == record["setting"]
+        assert cell.key == record["key"] and json.loads(json.dumps(cell.setting.description)) == record["setting"]
     assert len(stored) > 20
 
 
