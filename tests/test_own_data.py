@@ -491,7 +491,8 @@ def test_records_without_a_digest_are_read_and_said_to_be(pets, tmp_path):
 def test_keys_of_stored_records_are_what_they_were():
     """Fields that came later are no part of a key unless they are set."""
     paths = sorted((Path(__file__).parents[1] / "results").rglob("*.json"))
-    stored = [record for path in paths if "key" in (record := json.loads(path.read_text()))][::25]
+    records = [record for path in paths if "key" in (record := json.loads(path.read_text()))]
+    stored = [record for record in records if "row" not in record][::25]  # a study's own row is known where it is made
     for record in stored:
         cell = Cell(
             Setting(**record["setting"]), record["method"], Config(**record["config"]), Config(**record["recipe"])
