@@ -213,10 +213,9 @@ def texture_layers(label: int, seed: int = 0, size: int = 16, modes: int = 3) ->
     layers = {
         name: torch.from_numpy(np.clip(255 * (x / 6 + 0.5), 0, 255).astype(np.uint8)) for name, x in steps.items()
     }
-    first = label * 125
     for name, background, noise in (("one image", 0.0, 0.0), ("+ background", 1.0, 0.0), ("+ noise", 1.0, 0.6)):
         train, _ = textures(seed, size=size, modes=modes, background=background, noise=noise)
-        layers[name] = train.x[first]
+        layers[name] = train.x[train.y == label][0]
     return layers
 
 

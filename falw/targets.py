@@ -44,10 +44,12 @@ def quantiles_of_unseen(p_unseen: Tensor, y: Tensor, forgotten: Tensor, retained
     class 0 first, each class in rising order: at (i + 1/2) / N_{f,c} of its unseen images, on log-odds. With the counts
     of `retained` images (C,), log(N_{r,c} / (N_{r,c} + N_{f,c})) is added to the log-odds, as a class of which less is
     trained on is a rarer one: nothing retained is p = 0. A class without unseen images takes those of all classes.
-    Raises ValueError without any.
+    Raises ValueError without any, and for p that are no probabilities.
     """
     if len(p_unseen) == 0:
         raise ValueError("this target needs unseen images and the validation set is empty: raise val above 0")
+    if not ((p_unseen >= 0) & (p_unseen <= 1)).all():
+        raise ValueError("p of unseen images must be probabilities from 0 to 1: these hold others, or NaN")
     log_odds, parts = p_unseen.double().logit(CLOSEST), []
     for c, count in enumerate(forgotten.tolist()):
         unseen = log_odds[y == c] if (y == c).any() else log_odds

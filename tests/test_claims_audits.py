@@ -282,6 +282,36 @@ def test_chapter_11_by_group_u_lira_tells_alike():
     )
 
 
+def test_chapter_11_the_shadow_runs_are_near_the_retrains_fa_and_not_at_it():
+    retrain = {seed: r["scores"]["fa"] for (m, seed), (r, _) in shadow_runs().items() if m == "retrain"}
+    off = {
+        name: fmean(r["scores"]["fa"] - retrain[seed] for (m, seed), (r, _) in shadow_runs().items() if m == name)
+        for name in (*TOLD, "lotus", "ft")
+    }
+    assert 3.9 < off.pop("ft") < 4.1 and min(off.values()) > -1.55 and max(off.values()) < 3
+
+
+def test_chapter_11_hits_of_the_original_and_who_is_told_by_which_images():
+    assert over_runs("original", name="tpr") == pytest.approx(0.4, abs=0.005)
+    assert [over_runs("original", name=k) for k in ("retained", "unseen")] == pytest.approx([0.69, 0.69], abs=0.005)
+    assert max(over_runs(m, name="tpr") for m in TOLD) < 0.55 * over_runs("original", name="tpr")
+
+
+def test_chapter_11_a_third_is_over_forgotten_and_lotus_is_told_by_lira():
+    floor = fmean(number("iam", "over")(r) for r in retrains(0.5))
+    assert floor == pytest.approx(100 / 20, abs=0.1) and floor + mean("ft", 0.5, "iam", "over") == pytest.approx(
+        100 / 13, abs=0.3
+    )
+    assert all(32 < floor + mean(m, 0.5, "iam", "over") < 35 for m in WRONG)
+    assert all(mean("lotus", 0.5, "lira", "auc", g) == pytest.approx(0.1, abs=0.01) for g in ("all", *ENDS, "mid"))
+
+
+def test_chapter_11_at_half_of_false_alarms_mid_and_tail_have_turned():
+    turned = [100 * mean(m, 0.5, "lira", "tpr_0.5", group) for m in ONCE for group in ("mid", "tail")]
+    assert -6 < min(turned) < max(turned) < -1.5
+    assert round(100 * fmean(number("lira", "tpr")(r) for r in retrains(0.5)), 1) == 1.3
+
+
 # The verdict
 
 

@@ -263,3 +263,10 @@ def test_chapter_4_the_table_of_p_and_fa_has_its_numbers_under_the_right_gamma()
                 assert shown == pytest.approx([p, fa], abs=0.051) and abs(shown[0] - p) < 0.0051
             else:
                 assert cell == "–"
+
+
+def test_chapter_1_the_forget_set_loses_most_of_its_first_class():
+    data, split = falw.load_setting(falw.Setting("textures", "tiny", ratio=0.3, gamma=0.5, classes=15))
+    counts = split.forget_counts[split.rank.argsort()].tolist()
+    assert counts[:2] == [70, 50] and counts[-1] == 18
+    assert set(torch.bincount(data.train.y[torch.cat([split.forget, split.retain])]).tolist()) == {100}

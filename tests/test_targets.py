@@ -1,5 +1,6 @@
 """The soft labels of neighbour-target, against numbers worked out by hand and against SciPy."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,12 @@ def test_votes_do_not_depend_on_how_many_images_are_compared_at_a_time(monkeypat
     whole = targets.neighbour_votes(images, retained, labels, 3, count=4)
     monkeypatch.setattr(targets, "COMPARED_AT_ONCE", 3)
     assert torch.equal(targets.neighbour_votes(images, retained, labels, 3, count=4), whole)
+
+
+@pytest.mark.parametrize("p", [1.5, -0.1, math.nan])
+def test_what_is_no_probability_has_no_quantiles(p):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        targets.quantiles_of_unseen(torch.tensor([0.5, p]), torch.tensor([0, 1]), torch.tensor([1, 1]))
 
 
 def test_quantiles_are_those_of_the_own_class_moved_by_what_it_loses():

@@ -577,28 +577,20 @@ def paired_intervals(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
 def intervals_by_series(
     values: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, within: float = 0.0, ax: Axes | None = None
 ) -> Axes:
-    """{row: {series: one value a seed}}: means with their 95 % intervals, seeds as dots, a colour and mark a series.
+    """{row: {series: one value a seed}}: `intervals` of these values, seeds as dots, a colour and mark a series.
 
     The grey band reaches `within` to both sides of 0. What has fewer than two values is left out.
     """
-    series = list(dict.fromkeys(name for row in values.values() for name in row))
-    ax = axes(ax, height=0.26 * len(values) * len(series) + 1.2)
+    rows = [
+        {"panel": None, "line": line, "group": name, "values": each, **interval(list(each))}
+        for line, series in values.items()
+        for name, each in series.items()
+        if len(each) > 1
+    ]
+    ax = axes(ax, height=0.26 * len(rows) + 1.2)
     ax.axvspan(-within, within, color="#dddddd", zorder=0)
-    ax.axvline(0, color="black", linewidth=0.8)
-    for k, name in enumerate(series):
-        style = {"color": SERIES[k][0], "marker": SERIES[k][1]}
-        for y, row in enumerate(values.values()):
-            each, place = list(row.get(name, ())), y + 0.7 * ((k + 0.5) / len(series) - 0.5)
-            if len(each) > 1:
-                found = interval(each)
-                ax.plot(each, np.full(len(each), place), ".", color="#999999", markersize=3)
-                ax.plot([found["low"], found["high"]], [place, place], color=SERIES[k][0], linewidth=2)
-                ax.plot(found["mean"], place, markersize=5, **style)
-        ax.plot([], [], linewidth=2, label=name, **style)
-    ax.set_yticks(range(len(values)), list(values))
-    ax.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
-    ax.legend(frameon=False, ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
+    intervals(rows, {None: xlabel}, [ax])
+    return legend_above(ax) if ax.get_legend() else ax
 
 
 def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Sequence[Axes]:
@@ -630,12 +622,13 @@ def differences_by_part(rows: Sequence[Mapping[str, Any]], xlabel: str) -> Seque
 
 def intervals(
     rows: Sequence[Mapping[str, Any]],
-    xlabels: Mapping[str, str] | None = None,
+    xlabels: Mapping[Any, str] | None = None,
     panels: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
     """Means with their intervals (`tables.interval`), a line each "line" of the rows and a panel each "panel".
 
-    Rows with a "group" stand in its colour one under the other. xlabels: by panel, each of which holds 0: Retrain.
+    Rows with a "group" stand in its colour one under the other, their "values" as dots. xlabels: by panel, each of
+    which holds 0: Retrain.
     """
     names, lines, of = (list(dict.fromkeys(row.get(key) for row in rows)) for key in ("panel", "line", "group"))
     if panels is None:
@@ -652,14 +645,20 @@ def intervals(
     return panels
 
 
+_GROUP_STYLES = {name: (shade, "o") for name, shade in GROUP_COLOURS.items()}
+
+
 def _add_intervals(ax: Axes, rows: Sequence[Mapping[str, Any]], lines: Sequence[str], of: Sequence[str | None]) -> None:
     """The rows of one panel, and a line at 0."""
     for row in rows:
         group = row.get("group")
         y = lines.index(row["line"]) + 0.22 * (of.index(group) - (len(of) - 1) / 2)
-        tint = GROUP_COLOURS.get(group or "", colour(RETRAIN))
+        tint, mark = {None: (colour(RETRAIN), "o"), **_GROUP_STYLES}.get(group) or SERIES[of.index(group)]
+        if "values" in row:
+            ax.plot(row["values"], [y] * len(row["values"]), ".", color="#999999", markersize=3)
         ax.plot([row["low"], row["high"]], [y, y], color=tint, linewidth=1.5)
-        ax.plot(row["mean"], y, "o", color=tint, markersize=5, label=group if row["line"] == lines[0] else None)
+        first = row["line"] == next(other["line"] for other in rows if other.get("group") == group)
+        ax.plot(row["mean"], y, mark, color=tint, markersize=5, label=group if first else None)
     ax.axvline(0, color="black", linewidth=0.8, zorder=0)
 
 

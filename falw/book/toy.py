@@ -15,6 +15,8 @@ from falw.book.explorers import explore
 from falw.config import Config
 from falw.images import Dataset, Images
 from falw.methods import unlearn
+from falw.metrics import Part, accuracy
+from falw.models import probabilities, true_probability
 from falw.modules import seeded
 from falw.split import Split, split_of
 from falw.train import train_original
@@ -102,15 +104,15 @@ def follow(row: str, original: nn.Module, data: Dataset, split: Split, config: C
     return seen + [moment_of(end, data, split)] * (EPOCHS + 1 - len(seen))
 
 
-@torch.no_grad()
 def moment_of(model: nn.Module, data: Dataset, split: Split) -> Moment:
     """What a network says of the plane and of the points to forget."""
     steps = torch.linspace(0, 255, CELLS)
     plane = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).round().byte().view(-1, 1, 1, 2)
-    (x, y), forget, retain = data.train, split.forget, split.retain
-    p = model(x[forget]).softmax(1).gather(1, y[forget, None])[:, 0]
-    right = (model(x[retain]).argmax(1) == y[retain]).double().mean().item()
-    return Moment(model(plane).softmax(1), p, right)
+    x, y = data.train
+    right = accuracy(Part(probabilities(model, x, split.retain), y[split.retain])) / 100
+    return Moment(
+        probabilities(model, plane, torch.arange(len(plane))), true_probability(model, x, y, split.forget), right
+    )
 
 
 def draw_plane(of: Toy, moment: Moment, ax: Axes) -> Axes:
