@@ -11,6 +11,7 @@ from itertools import combinations
 from statistics import fmean
 
 import pytest
+from scipy.stats import t, ttest_1samp
 from stored import ROOT, at_retrains_fa, curves, is_retrain, stored
 
 from falw.lab import claims, paper
@@ -552,6 +553,15 @@ def test_verdict_with_three_times_the_epochs_falw_is_further_than_random_labels(
     assert all(ra > -0.2 and ta > -3 for _, ra, ta in found[30, "rl"]) and all(ra < -31 for _, ra, _ in found[10, "rl"])
     for name in ("rl-fixed", "rl+falw-epoch"):
         assert all(a[2] < b[2] for a, b in zip(found[30, name], found[10, name], strict=True))
+
+
+def test_verdict_intervals_of_its_quick_questions():
+    cells = json.loads((ROOT / "book" / "verdict.ipynb").read_text())["cells"]
+    (text,) = ["".join(c["source"]) for c in cells if "".join(c["source"]).startswith("## Quick questions")]
+    ours, base = (list(map(float, found)) for found in re.findall(r"(\d\.\d), (\d\.\d) (?:points )?and (\d\.\d)", text))
+    ends = ttest_1samp([a - b for a, b in zip(ours, base, strict=True)], 0).confidence_interval()
+    assert "interval, $-{:.2f}$ to $-{:.2f}$".format(*(-end for end in ends)) in text
+    assert f"{t.ppf(0.975, 2):.1f} standard errors to either side, with six seeds {t.ppf(0.975, 5):.1f}." in text
 
 
 def test_verdict_tables_with_bars_in_their_quantities_have_seven_columns():
