@@ -108,15 +108,13 @@ def test_chapter_has_exercises_with_a_solution_that_is_folded_everywhere():
                 assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}, cell.source
 
 
-WITHOUT_CLOSING_PARTS = {"01-what-is-forgetting", "03-one-formula"}  # to be written
-CLOSED = [path for path in CHAPTERS if path.stem not in WITHOUT_CLOSING_PARTS]
 GRADED = re.compile(r"\*\*Exercise: .+, (★{1,3})\.\*\*\n", re.M)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 def test_chapter_ends_with_traps_questions_graded_exercises_and_reading():
     parts = ("> **What could go wrong.** ", "## Quick questions", "## Exercises", "## In short", "## Further reading")
-    for path in CLOSED:
+    for path in CHAPTERS:
         texts = [c.source for c in read(path).cells if c.cell_type == "markdown"]
         places = [[k for k, text in enumerate(texts) if text.startswith(part)] for part in parts]
         assert [len(at) for at in places] == [1] * len(parts) and places == sorted(places), path.stem
@@ -128,7 +126,7 @@ def test_chapter_ends_with_traps_questions_graded_exercises_and_reading():
 
 
 def test_exercises_of_a_chapter_are_graded_from_easy_to_hard():
-    for path in CLOSED:
+    for path in CHAPTERS:
         exercises = [c.source for c in read(path).cells if "exercise" in c.metadata]
         grades = [len(GRADED.match(text)[1]) for text in exercises if GRADED.match(text)]
         assert len(grades) == len(exercises) >= 4 and set(grades) == {1, 2, 3}, path.stem
@@ -144,7 +142,7 @@ def folded_code():
 
 def test_code_in_the_text_of_a_solution_runs_and_asserts_what_the_solution_says():
     found = folded_code()
-    assert len(found) >= 3 * len(CLOSED)
+    assert len(found) >= 3 * len(CHAPTERS)
     for stem, code in found:
         assert "assert" in code and max(map(len, code.splitlines())) <= 90, (stem, code)
         exec(compile(code, stem, "exec"), {"__name__": "solution"})  # noqa: S102  (our own pages)

@@ -159,6 +159,7 @@ def test_chapter_3_the_nine_methods_apart_from_retrain_on_textures():
         gap, fa, _, ra = rows[name]
         assert gap > 11 and 11 < abs(fa) < 16 and (fa > 0) == (name in ("ga", "bs")) and ra < -13
     assert all(round(rows[name][2]) == -24 and rows[name][1] > 0 for name in ("rl", "salun"))
+    assert rows["l1-sparse"][2:] == [-2.4, -9.0]  # what the answer to a quick question says
 
 
 def test_chapter_3_the_toys_families_end_as_the_text_says():
