@@ -7,9 +7,16 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["FALW_TUNED"] = ""  # rates that a reader adopted are not those of the book
 
+# Files and chapters that take longest begin first, as each stays with one process: begun last, one would run on alone.
+LONG = [f"test_{name}" for name in ("window", "engines", "faults", "widgets", "disk", "cli", "grids", "determinism")]
+LONG += ["13-a-target", "01-what-is-forgetting", "09-plug-and-play", "08-benchmarks", "07-falw-line-by-line"]
+
 
 def pytest_collection_modifyitems(items):
-    """Give a cell of nbval more time than five seconds between two messages of its kernel."""
+    """Order files; give a cell of nbval more time than five seconds between two messages of its kernel."""
+    items.sort(
+        key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
+    )  # else as they were
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 300

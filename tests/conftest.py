@@ -123,8 +123,6 @@ def answer(function, *args):
 
 
 FAULTS, MATRIX = (Path(__file__).resolve().parent / name for name in ("FAULTS.md", "MATRIX.md"))
-# Files that take longest begin first, as a file stays with one process: begun last, one would run on alone.
-LONG = ("window", "engines", "faults", "widgets", "disk", "cli", "grids", "determinism")
 
 
 def pytest_addoption(parser):
@@ -133,8 +131,6 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    name = {item: item.path.stem.removeprefix("test_") for item in items}
-    items.sort(key=lambda item: LONG.index(name[item]) if name[item] in LONG else len(LONG))  # else as they were
     if config.getoption("faults"):
         items[:] = [item for item in items if item.get_closest_marker("fault")]
 
