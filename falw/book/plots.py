@@ -277,10 +277,10 @@ def metric_bars(rows: DataFrame, column: str, label: str, ax: Axes | None = None
 def class_at_epoch(p: Tensor, w: Tensor, val_p: Tensor, mean: float, std: float, ax: Axes | None = None) -> Axes:
     """One class at one moment: each forgotten sample's weight over its probability, and unseen images as a rug.
 
-    p, w: (n,) of the forgotten samples; val_p: (m,) of the unseen ones, whose mean and one deviation are marked.
+    p, w: (n,) of the forgotten samples; val_p: (m,) of the unseen ones; their mean and one SD about it are marked.
     """
     ax = axes(ax, 5, 3)
-    ax.axvspan(max(mean - std, 0), min(mean + std, 1), color="#dddddd", zorder=0, label="unseen: mean ± deviation")
+    ax.axvspan(max(mean - std, 0), min(mean + std, 1), color="#dddddd", zorder=0, label="unseen: mean ± SD")
     ax.axvline(mean, color="#666666", linewidth=1)
     ax.plot(val_p, np.full(len(val_p), 0.04), "|", color="#666666", markersize=8)
     ax.plot(p, w, "o", color=colour("falw"), markersize=3.5, label="forgotten samples")
