@@ -257,3 +257,7 @@ def test_a_figure_is_stored_in_few_colours_and_a_photograph_or_glass_as_it_is():
     glass[0, 0, 3] = 0
     for encoded in (png(photograph), png(glass)):
         assert execute.with_palette(encoded) == encoded
+    few, within = execute.with_palette(png(figure)), '<img src="data:image/png;base64,{}" alt="a+b">'
+    data = {"image/png": png(figure), "text/html": within.format(png(figure)), "text/plain": png(figure)}
+    execute.shrink_pictures(data)
+    assert data == {"image/png": few, "text/html": within.format(few), "text/plain": png(figure)}

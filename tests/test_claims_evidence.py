@@ -182,6 +182,35 @@ def test_chapter_8_the_table_of_labels_and_weight_has_its_numbers_in_the_right_p
             assert cell.endswith("*") == (sign(values) != OPEN)
 
 
+def test_chapter_8_two_models_are_beside_retrain_what_the_text_says_and_the_live_table():
+    """Of the probabilities that the page carries, with sums done here."""
+    cells = json.loads((ROOT / "book" / "08-benchmarks.ipynb").read_text())["cells"]
+    pages = ["".join(o.get("data", {}).get("text/html", "")) for c in cells for o in c.get("outputs", [])]
+    (page,) = [page for page in pages if 'id="explorer-two-models"' in page]
+    given = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.S)[1])["constants"]
+    p, known, theirs = given["p"], given["known"], given["p"]["retrain"]
+    setting = "**textures, tiny, gamma 0.5, original epochs 20, ratio 0.3** (1 seed)"
+    live = {row[0]: row[2] for row in printed_table("08-benchmarks", setting) if len(row) > 2}
+    fa = {name: 100 * fmean(right) for name, right in known.items()}
+    for name, value in fa.items():
+        printed = live[{"second Retrain": "noise floor"}.get(name, name)]
+        assert float(printed.split()[0]) == pytest.approx(value, abs=0.0051)
+
+    def distance(mine, others):
+        return fmean(abs(a - b) for a, b in zip(mine, others, strict=True))
+
+    twin, w1 = "second Retrain", {name: distance(sorted(mine), sorted(theirs)) for name, mine in p.items()}
+    image_by_image = {name: distance(mine, theirs) for name, mine in p.items()}
+    sure = [k for k, value in enumerate(theirs) if value > 0.9]
+    assert w1[twin] < 0.02 and image_by_image[twin] > 10 * w1[twin]
+    assert fmean(p[twin][k] > 0.9 for k in sure) > 0.5
+    for name in ("salun", "falw-epoch"):
+        assert abs(fa[name] - fa["retrain"]) < 2 < abs(fa["ft"] - fa["retrain"])
+        assert w1[name] > 0.25 and fmean(p[name][k] > 0.9 for k in sure) < 0.02
+        assert w1["ft"] < w1[name] / 3 and image_by_image["ft"] < image_by_image[name]
+    assert image_by_image["ft"] < image_by_image[twin]
+
+
 def test_chapter_8_saluns_rate_on_cifar10_was_chosen_for_less_than_a_point_and_cost_25_of_ra():
     seen = trials("cifar10-tiny", "salun")
     best = min(seen, key=lambda lr: seen[lr]["gap"])

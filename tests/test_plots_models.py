@@ -98,6 +98,17 @@ def test_deviations_are_shown_beside_the_band_of_the_tolerance():
     assert outline.get_xy()[:, 1].max() == 50 and ax.get_xlim() == (-1, 1)
 
 
+def test_a_model_is_drawn_over_retrain_image_by_image_and_sorted():
+    p, retrain = torch.tensor([0.9, 0.2, 0.4]), torch.tensor([0.5, 0.8, 0.1])
+    head = torch.tensor([True, False, True])
+    ax = plots.against_retrain(p, retrain, {"head": head, "tail": ~head}, tol=0.2)
+    _, *tolerance, first, second, both = [list(zip(*line.get_data(), strict=True)) for line in ax.lines]
+    assert [band[0] for band in tolerance] == [(0, -0.2), (0, 0.2)]
+    assert first == [pytest.approx((0.5, 0.9)), pytest.approx((0.1, 0.4))] and second == [pytest.approx((0.8, 0.2))]
+    assert both == [pytest.approx(pair) for pair in ((0.1, 0.2), (0.5, 0.4), (0.8, 0.9))]
+    assert legend(ax) == ["head", "tail", "both sorted"]
+
+
 def test_paths_run_over_epochs_towards_the_line_of_retrain():
     ax = plots.paths({"rl": [0.9, 0.5, 0.3], "falw": [0.9, 0.4, 0.35]}, retrain=0.33)
     *paths, floor = ax.lines

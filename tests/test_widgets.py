@@ -21,6 +21,7 @@ from falw.lab import tables
 from falw.lab.cells import Setting
 from falw.lab.traces import trace
 from falw.methods import unlearn
+from falw.metrics import Part
 from falw.models import true_probability
 from falw.weights import balance_factor, class_stats, forgetting_weight, z_score
 
@@ -180,7 +181,23 @@ def test_every_value_of_every_slider_makes_another_picture_and_says_so(name, exp
         assert size == 1 or max(len({frames[i] for i in row}) for row in along) == size
 
 
-COMPUTED = {"forget-set": explorers.forget_set, "weight": explorers.weight, "balance": explorers.balance}
+Y, HALVES = torch.tensor([0, 1, 1, 1]), {"head": torch.tensor([0]), "tail": torch.tensor([1])}
+
+
+def part(*of_true):
+    """Four images of two classes."""
+    p = torch.tensor(of_true)[:, None]
+    return Part(torch.where(torch.arange(2) == Y[:, None], p, 1 - p), Y)
+
+
+def two_models():
+    explorers.two_models({"retrain": part(0.6, 0.2, 0.8, 0.9), "rl": part(0.3, 0.7, 0.8, 0.4)}, HALVES)
+
+
+COMPUTED = {
+    **{"forget-set": explorers.forget_set, "weight": explorers.weight, "balance": explorers.balance},
+    "two-models": two_models,
+}
 
 
 @pytest.mark.parametrize("name", COMPUTED)
@@ -206,6 +223,29 @@ def test_computed_explorers_say_the_numbers_of_the_equations(shown):
     assert low < 1 < high
     assert f"5 of 13500 forgotten images in 100 classes and tau 0.15: B is {b:.2f}" in words[2]
     assert f"gives {low:.2f} and {high:.2f}; at z 0.50 w is {high:.2f}." in words[2]
+
+
+def test_two_models_say_what_is_found_by_hand(shown):
+    two_models()
+    bundle = next(b for b in shown if isinstance(b, dict))
+    # Less Retrain's: -0.3, 0.5, 0, -0.5. Sorted 0.3, 0.4, 0.7, 0.8 less 0.2, 0.6, 0.8, 0.9: 0.1, 0.2, 0.1, 0.1.
+    assert bundle["text/plain"] == (
+        "p of 4 forgotten images over Retrain’s, classes: all. retrain: FA 75.0 percent, Retrain’s 75.0, mean of p less"
+        " Retrain’s 0.000, within 0.1 100.0 percent, W1 0.000; rl: FA 50.0 percent, Retrain’s 75.0, mean of p less"
+        " Retrain’s −0.075, within 0.1 25.0 percent, W1 0.125."
+    )
+    assert "by <b>0.000</b> under retrain and by <b>0.325</b> under rl (lower is better)" in bundle["text/html"]
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', bundle["text/html"], re.S).group(1))
+    assert data["constants"]["p"]["rl"] == [0.3, 0.7, 0.8, 0.4] and data["constants"]["known"]["rl"] == [0, 1, 1, 0]
+    assert data["constants"]["members"] == {"all": [0, 1, 2, 3], "head": [0], "tail": [1, 2, 3]}
+
+
+def test_two_models_are_of_the_same_images_beside_a_retrain(shown):
+    one = part(0.6, 0.2, 0.8, 0.9)
+    with pytest.raises(ValueError, match="no 'retrain' among rl, ft: give its part, too"):
+        explorers.two_models({"rl": one, "ft": one}, HALVES)
+    with pytest.raises(ValueError, match="other samples"):
+        explorers.two_models({"original": one._replace(y=1 - Y), "retrain": one, "ft": one}, HALVES)
 
 
 def test_the_live_control_of_a_computed_explorer_calls_python():

@@ -80,6 +80,16 @@ def with_palette(encoded: str, most: float = 0.5) -> str:
     return smaller if change <= most and len(smaller) < len(encoded) else encoded
 
 
+def shrink_pictures(data) -> None:
+    """Store the figure of an output, and those within its HTML, in few colours."""
+    if "image/png" in data:
+        data["image/png"] = with_palette(data["image/png"])
+    if "text/html" in data:
+        data["text/html"] = re.sub(
+            r"(?<=data:image/png;base64,)[\w+/=]+", lambda found: with_palette(found[0]), data["text/html"]
+        )
+
+
 def execute(path: Path) -> None:
     """Run a notebook from the top in its own folder and replace it by the executed one, whole or not at all."""
     notebook = nbformat.read(path, as_version=4)
@@ -94,8 +104,7 @@ def execute(path: Path) -> None:
             cell.outputs = without_places(cell.outputs)
             for output in cell.outputs:
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # its kernel is gone
-                if "image/png" in output.get("data", {}):
-                    output.data["image/png"] = with_palette(output.data["image/png"])
+                shrink_pictures(output.get("data", {}))
                 if output.output_type == "stream" and output.name == "stderr":
                     print(f"{path.name}: a cell writes to stderr: {output.text[:200]}")
     notebook.metadata.pop("widgets", None)

@@ -53,7 +53,7 @@ class Computed:
     draw: Callable[..., Axes]
     alt: str
     formula: str
-    constants: Mapping[str, float]
+    constants: Mapping[str, Any]
 
     def found(self, **values: Any) -> dict[str, Any]:
         """The values of the sliders, the constants, and the numbers that come of them."""

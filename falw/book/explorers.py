@@ -22,9 +22,11 @@ import torch
 from matplotlib.axes import Axes
 
 from falw.book import plots
-from falw.book.computed import WIDGET, Computed, Slider, as_data, page_file, png, script
+from falw.book.computed import WIDGET, Computed, Slider, as_data, page_file, png, script, with_numbers
+from falw.lab.cells import RETRAIN
 from falw.lab.records import GROUPS
 from falw.lab.tables import pooled_probabilities
+from falw.metrics import Part, accuracy, deviation, deviation_shares, select
 from falw.split import CAPS, power_law_counts
 from falw.weights import balance_factor, forgetting_weight
 
@@ -377,6 +379,98 @@ def deviations(records: DataFrame, methods: Sequence[str]) -> None:
         gamma=gammas,
         group=GROUPS,
     )
+
+
+SIDES = ("left", "right")
+
+
+def two_models(parts: Mapping[str, Part], groups: Mapping[str, torch.Tensor]) -> None:
+    """Two models side by side over the same forgotten images, each beside Retrain (chapter 8).
+
+    parts: the forget set under every model, by name, "retrain" among them; it begins with the last two. groups: classes
+    of head, mid and tail (`split.groups`). The page has probabilities to six digits. Raises ValueError where there is
+    no Retrain, and as `metrics.deviation`.
+    """
+    if RETRAIN not in parts:
+        raise ValueError(f"no '{RETRAIN}' among {', '.join(parts)}: give its part, too")
+    for part in parts.values():
+        deviation(part, parts[RETRAIN])  # of the same images, or it raises
+    y = parts[RETRAIN].y
+    members = {GROUPS[0]: y >= 0, **{name: torch.isin(y, classes) for name, classes in groups.items()}}
+    members = {name: chosen for name, chosen in members.items() if chosen.any()}
+
+    def numbers(left, right, group, **_):
+        theirs = select(parts[RETRAIN], members[group])
+        found: dict[str, Any] = {"images": len(theirs.y)}
+        for side, name in zip(SIDES, (left, right), strict=True):
+            values = _beside_retrain(select(parts[name], members[group]), theirs)
+            found |= {f"{side}_{key}": value for key, value in values.items()}
+        return found
+
+    def draw(left, right, group, notes, **found):
+        _, panels = plt.subplots(1, 2, figsize=(7, 4.6), dpi=144, layout="constrained")
+        p = {name: parts[name].p_true[members[group]] for name in (left, right, RETRAIN)}
+        own = {name: members[name][members[group]] for name in plots.GROUP_COLOURS if name in members}
+        for ax, name, note in zip(panels, (left, right), notes.values(), strict=True):
+            plots.against_retrain(p[name], p[RETRAIN], own, ax=ax)
+            words = re.sub("<[^>]+>", "", with_numbers(note, found).replace("</span>", "\n")).strip()
+            ax.set(title=name, ylabel=f"p under {name}")
+            ax.set_xlabel(f"p under Retrain\n\n{words}", fontsize="small")
+        return panels[0]
+
+    *_, left, right = parts
+    Computed(
+        name="two-models",
+        script="twoModels",
+        sliders={
+            "left": Slider("left", left, choices=tuple(parts)),
+            "right": Slider("right", right, choices=tuple(parts)),
+            "group": Slider("classes", GROUPS[0], choices=tuple(members)),
+        },
+        numbers=numbers,
+        draw=draw,
+        alt="p of {images} forgotten images over Retrain’s, classes: {group}. " + "; ".join(_of_sides(_IN_WORDS)) + ".",
+        formula="<span>In the mean over {images} images p differs from Retrain’s by <b>{left_distance:.3f}</b> under"
+        " {left} and by <b>{right_distance:.3f}</b> under {right} (lower is better).</span>",
+        constants={
+            "p": {name: [round(p, 6) for p in part.p_true.tolist()] for name, part in parts.items()},
+            "known": {name: part.correct.int().tolist() for name, part in parts.items()},
+            "members": {name: chosen.nonzero()[:, 0].tolist() for name, chosen in members.items()},
+            "notes": dict(zip(SIDES, _of_sides(_NOTE), strict=True)),
+        },
+    ).show()
+
+
+def _beside_retrain(mine: Part, theirs: Part) -> dict[str, float]:
+    """What is said of one model: FA of both, p less Retrain's as mean, mean size and percent within 0.1, and W1."""
+    from scipy.stats import wasserstein_distance
+
+    difference = deviation(mine, theirs).double()
+    return {
+        "fa": accuracy(mine),
+        "good": accuracy(theirs),
+        "deviation": difference.mean().item(),
+        "distance": difference.abs().mean().item(),
+        "faithful": deviation_shares(difference)["faithful"],
+        "w1": float(wasserstein_distance(mine.p_true.double(), theirs.p_true.double())),
+    }
+
+
+_NOTE = (
+    "<span>FA <b>{:fa:.1f} %</b>: good is Retrain’s, {:good:.1f} %</span>"
+    "<span>mean of p − Retrain’s <b>{:deviation:.3f}</b>: 0 is good</span>"
+    "<span>within 0.1 of Retrain’s <b>{:faithful:.1f} %</b>: higher is better</span>"
+    "<span>W1 to Retrain <b>{:w1:.3f}</b>: lower is better</span>"
+)
+_IN_WORDS = (
+    "{:}: FA {:fa:.1f} percent, Retrain’s {:good:.1f}, mean of p less Retrain’s {:deviation:.3f}, within 0.1"
+    " {:faithful:.1f} percent, W1 {:w1:.3f}"
+)
+
+
+def _of_sides(template: str) -> list[str]:
+    """Words about one model as those about the left one, and the right: {:w1:.3f} is {left_w1:.3f}, {:} its name."""
+    return [template.replace("{:}", f"{{{side}}}").replace("{:", f"{{{side}_") for side in SIDES]
 
 
 METRICS = {"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", "mia_confidence": "MIA (confidence)"}

@@ -481,6 +481,26 @@ def deviation_histogram(deviations: Mapping[str, Tensor], tol: float = 0.1, ax: 
     return ax
 
 
+def against_retrain(
+    p: Tensor, retrain: Tensor, groups: Mapping[str, Tensor], tol: float = 0.1, ax: Axes | None = None
+) -> Axes:
+    """The true class's probability under a model over Retrain's, a dot an image: p, retrain (n,), groups (n,) bool.
+
+    Dashed: within `tol`, faithful. The line joins the two sorted by themselves; its mean distance from the diagonal,
+    upright, is W1.
+    """
+    ax = axes(ax, 4, 4)
+    ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    for shift in (-tol, tol):
+        ax.plot([0, 1], [shift, 1 + shift], "--", color="#999999", linewidth=0.8)
+    for name, chosen in groups.items():
+        ax.plot(retrain[chosen], p[chosen], "o", color=GROUP_COLOURS[name], markersize=2.5, mew=0, label=name)
+    ax.plot(retrain.sort().values, p.sort().values, color="black", linewidth=1.5, label="both sorted")
+    ax.set(xlabel="p under Retrain", ylabel="p", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    ax.legend(frameon=False, loc="upper left", fontsize="small")
+    return ax
+
+
 def paths(values: Mapping[str, Sequence[float]], retrain: float, ax: Axes | None = None) -> Axes:
     """A quantity after each epoch (0 is the Original) under several methods, with Retrain's value as a line."""
     ax = axes(ax)

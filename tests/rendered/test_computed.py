@@ -15,9 +15,20 @@ from playwright.sync_api import expect
 
 from falw.book import explorers, own_model
 from falw.book.computed import Computed, page_file, with_numbers
+from falw.metrics import Part
 from falw.split import CAPS, power_law_counts
 
 POINTS = 1000
+
+
+def two_models():
+    """Four made-up models of 90 images, 15 a class; their probabilities are sixty-fourths, so nothing is rounded."""
+    y, generator, parts = torch.arange(90) % 6, torch.Generator().manual_seed(0), {}
+    for name in ("original", "retrain", "ft", "salun"):
+        of_true = torch.randint(0, 65, (90,), generator=generator) / 64
+        p = torch.zeros(90, 6).scatter(1, (y[:, None] + 1) % 6, 1 - of_true[:, None])
+        parts[name] = Part(p.scatter(1, y[:, None], of_true[:, None]), y)
+    explorers.two_models(parts, dict(zip(("head", "mid", "tail"), torch.arange(6).chunk(3), strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +45,12 @@ def shown():
             found[explorer.name] = explorer, bundles[-1]["text/html"]
 
         m.setattr(Computed, "show", keep)
-        for of in (explorers.weight, explorers.balance, explorers.forget_set):
+        for of in (explorers.weight, explorers.balance, explorers.forget_set, two_models):
             of()
     return found
 
 
-NAMES = ["weight", "balance", "forget-set"]
+NAMES = ["weight", "balance", "forget-set", "two-models"]
 
 
 @pytest.fixture
@@ -83,8 +94,8 @@ def test_the_page_finds_what_python_finds(name, shown, window):
     page = window("")
     page.add_script_tag(content=page_file("formulas.js") + page_file("explorers.js"))
     given = points(explorer)
-    with_constants = [{**explorer.constants, **values} for values in given]
-    theirs = page.evaluate(f"all => all.map(v => EXPLORERS.{explorer.script}.numbers(v))", with_constants)
+    each = f"([constants, all]) => all.map(v => EXPLORERS.{explorer.script}.numbers({{...constants, ...v}}))"
+    theirs = page.evaluate(each, [explorer.constants, given])
     assert len(theirs) == POINTS
     for values, found in zip(given, theirs, strict=True):
         ours = explorer.found(**values)
@@ -156,8 +167,10 @@ def test_every_control_moves_picture_words_and_formula_by_keyboard_and_mouse(nam
         control = page.locator(f"[name={key}]")
         control.focus()
         if slider.choices:
-            page.keyboard.press("ArrowDown")
-            values[key] = slider.choices[1]
+            place = slider.choices.index(slider.start)
+            way = -1 if place == len(slider.choices) - 1 else 1
+            page.keyboard.press("ArrowDown" if way == 1 else "ArrowUp")
+            values[key] = slider.choices[place + way]
         else:
             back = slider.start == slider.high
             page.keyboard.press("ArrowLeft" if back else "ArrowRight")
@@ -189,7 +202,7 @@ def test_the_figure_has_the_theme_of_the_page(name, dark, shown, own, window):
     assert set(grounds) == {"rgba(0, 0, 0, 0)"}
 
 
-@pytest.mark.parametrize("name", ["balance", "forget-set", "own"])
+@pytest.mark.parametrize("name", ["balance", "forget-set", "two-models", "own"])
 def test_anybody_can_read_it(name, shown, own, window):
     page = window(own if name == "own" else shown[name][1])
     page.locator(".explorer-panel svg text").first.wait_for()
@@ -219,6 +232,30 @@ def test_without_scripts_there_is_a_figure(name, shown, own, window):
     page = window(own if name == "own" else shown[name][1], java_script_enabled=False)
     image = page.locator(".explorer-picture img")
     assert image.is_visible() and len(image.get_attribute("alt")) > 40
+
+
+def test_two_models_stand_side_by_side_with_their_numbers_beneath(shown, window):
+    explorer, html = shown["two-models"]
+    page = window(html)
+    panels = page.locator(".explorer-panel")
+
+    def holds(**values):
+        found = explorer.found(**values)
+        assert panels.locator(".explorer-title").all_inner_texts() == [values["left"], values["right"]]
+        notes = [re.sub("<[^>]+>", "", with_numbers(found["notes"][side], found)) for side in ("left", "right")]
+        assert panels.locator(".explorer-note").evaluate_all("all => all.map(e => e.textContent)") == notes
+        assert [panel.locator("div circle").count() for panel in panels.all()] == [found["images"]] * 2
+        return found
+
+    holds(left="ft", right="salun", group="all")
+    boxes = [panel.bounding_box() for panel in panels.all()]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    page.locator("[name=left]").focus()
+    page.keyboard.press("ArrowUp")
+    page.locator("[name=group]").select_option("tail")
+    retrain = holds(left="retrain", right="salun", group="tail")
+    assert (retrain["images"], retrain["left_w1"], retrain["left_faithful"]) == (30, 0, 100)
+    assert page.trouble == []
 
 
 # A model of one's own

@@ -11,6 +11,7 @@ import torch
 import falw
 from falw.book import explorers, own_model
 from falw.lab import tables, traces
+from falw.metrics import Part
 
 records = falw.records({str(ROOT / "results" / "cpu" / "textures")!r})
 records = records.query("gamma == 0.5 and cap == 'spill'")
@@ -18,6 +19,7 @@ p = torch.rand(3, 8)
 stats = [falw.class_stats(q, torch.arange(8) % 2, 2) for q in p]
 own = pd.DataFrame({{"class": [0, 0, 0], "p": [0.1, 0.2, 0.3], "part": ["unseen", "unseen", "forget"]}})
 trace = traces.Trace(torch.arange(8) % 2, p, p, 2 * p, torch.arange(8) % 2, p, stats)
+parts = {{name: Part(torch.rand(8, 2), torch.arange(8) % 2) for name in ("retrain", "rl", "salun")}}
 values = [(0.5, "all", 1.0), (0.5, "all", 5.0), (0.5, "tail", 1.0), (0.5, "tail", 5.0)]
 values += [(2.0, *rest) for _, *rest in values]
 alarms = [
@@ -33,7 +35,11 @@ EXPLORERS = [
     'explorers.benchmark({"half": tables.table(records), "again": tables.table(records)[:9]})',
     'explorers.trajectory(trace, {"head": 0, "tail": 1})',
     "explorers.false_alarms(alarms)",
+    'explorers.two_models(parts, {"head": torch.tensor([0]), "tail": torch.tensor([1])})',
 ]
+
+
+VALUE = "control => control.value ?? control.innerText"
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def lab(tmp_path, serve_lab):
     return serve_lab(tmp_path)("n.ipynb")
 
 
-def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
+def test_every_explorers_control_moves_and_the_kernel_answers(lab, visit):
     page = visit(lab, offline=False)
     page.wait_for_selector(".jp-Notebook .cm-content")
     page.get_by_text("(ipykernel) | Idle").wait_for()  # a cell run before that is dropped
@@ -54,11 +60,11 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
         page.keyboard.press("Shift+Enter")
     for k, source in enumerate(EXPLORERS, start=1):
         cell = page.locator(".jp-Notebook .jp-CodeCell").nth(k)
-        picture, said = cell.locator("img").first, cell.locator(".widget-readout").first
+        picture, said = cell.locator("img").first, cell.locator(".widget-readout, select").first
         picture.wait_for()
         picture.scroll_into_view_if_needed()
-        before, text = picture.get_attribute("src"), said.inner_text()
-        cell.locator(".noUi-handle").first.focus()
+        before, text = picture.get_attribute("src"), said.evaluate(VALUE)
+        cell.locator(".noUi-handle, select").first.focus()
         page.keyboard.press("ArrowRight")
         page.wait_for_function(
             """([k, old]) => {
@@ -67,6 +73,6 @@ def test_every_explorers_slider_moves_and_the_kernel_answers(lab, visit):
             }""",
             arg=[k, before],
         )
-        assert said.inner_text() != text, source
+        assert said.evaluate(VALUE) != text, source
     page.locator(".explorer.own.alive").wait_for()  # this one is the page's own in JupyterLab, too
     assert page.locator(".explorer.own .explorer-formula").inner_text().startswith("the example: 1 forgotten")

@@ -61,4 +61,36 @@ const EXPLORERS = {
       return [{ x: [0.5, classes + 0.5], y: [0, 1.05 * each], xLabel: "rank of the class", yLabel: "images", marks }];
     },
   },
+  twoModels: {
+    numbers({ left, right, group, p, known, members }) {
+      const of = (values) => members[group].map((k) => values[k]), mean = (values) => sum(values) / values.length;
+      const theirs = of(p.retrain), fa = (name) => 100 * mean(of(known[name]));
+      const sides = Object.entries({ left, right }).flatMap(([side, name]) => {
+        const mine = of(p[name]), deviations = mine.map((value, k) => value - theirs[k]);
+        const found = {
+          fa: fa(name), good: fa("retrain"), deviation: mean(deviations), distance: mean(deviations.map(Math.abs)),
+          faithful: formulas.deviationShares(deviations).faithful, w1: formulas.wasserstein(mine, theirs),
+        };
+        return Object.entries(found).map(([key, value]) => [`${side}_${key}`, value]);
+      });
+      return { images: theirs.length, ...Object.fromEntries(sides) };
+    },
+    plots(found) {
+      const { p, members, notes, group } = found, inside = new Set(members[group]);
+      const colours = Object.entries({ head: "main", mid: "third", tail: "second" }).filter(([name]) => name in members);
+      return Object.entries(notes).map(([side, note]) => {
+        const title = found[side], over = (images) => [p.retrain, p[title]].map((values) => images.map((k) => values[k]));
+        const dots = colours.map(([name, colour]) => ({ dots: over(members[name].filter((k) => inside.has(k))), colour, name }));
+        const marks = [
+          { line: [[0, 1], [0, 1]] },
+          { line: [[0, 0.9], [0.1, 1]], dash: true, name: "within 0.1: faithful" },
+          { line: [[0.1, 1], [0, 0.9]], dash: true },
+          ...dots.filter((mark) => mark.dots[0].length),
+          { line: over(members[group]).map(sorted), colour: "text", name: "both sorted: its distance from the diagonal is W1" },
+        ];
+        const labels = { xLabel: "p under Retrain", yLabel: `p under ${title}` };
+        return { x: [0, 1], y: [0, 1], ...labels, marks, title, note: filled(note, found), square: true };
+      });
+    },
+  },
 };

@@ -1,6 +1,7 @@
 // The formulas of falw/weights.py and falw/split.py, for a page without a kernel: one place for each.
 // tests/rendered/test_computed.py holds every one equal to its Python on random points, in a browser.
 const sum = (values) => values.reduce((total, value) => total + value, 0);
+const sorted = (values) => [...values].sort((a, b) => a - b);
 
 const formulas = {
   // Eq. 5: `z_score`, of a class that has unseen images.
@@ -37,6 +38,12 @@ const formulas = {
   deviationShares(deviations, tol = 0.1) {
     const percent = (test) => (100 * deviations.filter(test).length) / deviations.length;
     return { under: percent((d) => d > tol), faithful: percent((d) => Math.abs(d) <= tol), over: percent((d) => d < -tol) };
+  },
+
+  // Wasserstein-1 distance between two samples of one size, as in `distances`: the mean distance of both sorted.
+  wasserstein(values, others) {
+    const [a, b] = [values, others].map(sorted);
+    return sum(a.map((value, k) => Math.abs(value - b[k]))) / a.length;
   },
 };
 

@@ -1,5 +1,5 @@
 // Panels of an explorer as SVG, as wide as there is room; words and axes take the colour of the text around them.
-const COLOURS = { main: "#0072B2", second: "#D55E00", third: "#E69F00" }; // as in plots.py: head, tail, mid
+const COLOURS = { main: "#0072B2", second: "#D55E00", third: "#E69F00", text: "currentColor" }; // as in plots.py: head, tail, mid
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 // Words with numbers in their {places}, as Python's str.format has them: {count} or {p:.2f}.
@@ -38,9 +38,9 @@ const MARKS = {
 };
 const kind = (mark) => Object.keys(MARKS).find((key) => key in mark);
 
-// `plot` is {x: [low, high], y: [low, high], xLabel, yLabel, marks}.
+// `plot` is {x: [low, high], y: [low, high], xLabel, yLabel, marks}, maybe square, with a title above and a note below.
 const drawPanel = (plot, width) => {
-  const height = Math.round(Math.min(260, Math.max(190, width * 0.6)));
+  const height = plot.square ? Math.min(width - 10, 380) : Math.round(Math.min(260, Math.max(190, width * 0.6)));
   const box = { left: 50, right: width - 12, top: 10, bottom: height - 42 };
   const place = (low, high, from, to) => (v) => Math.round(10 * (from + ((v - low) / (high - low)) * (to - from))) / 10;
   const x = place(...plot.x, box.left, box.right), y = place(...plot.y, box.bottom, box.top);
@@ -69,9 +69,11 @@ const key = (mark) => {
 
 // Draw the panels side by side where there is room for two, else one under the other, the legend above each.
 const drawPanels = (picture, plots) => {
-  picture.innerHTML = plots.map(() => '<div class="explorer-panel"><p class="explorer-legend"></p><div></div></div>').join("");
+  const panel = ({ title = "", note = "" }) =>
+    `<div class="explorer-panel"><p class="explorer-title">${escaped(title)}</p><p class="explorer-legend"></p><div></div><p class="explorer-note">${note}</p></div>`;
+  picture.innerHTML = plots.map(panel).join("");
   plots.forEach((plot, k) => {
-    const [legend, place] = picture.children[k].children;
+    const [, legend, place] = picture.children[k].children;
     legend.innerHTML = plot.marks.filter((mark) => mark.name).map(key).join("");
     place.innerHTML = drawPanel(plot, Math.round(place.clientWidth) || 330);
   });
