@@ -78,12 +78,16 @@ def floor(gamma, number):
     return fmean(far[r["key"]]["all"][number] for r in records if r["method"] == "retrain" and place(r)[0] == gamma)
 
 
-def side(method, base, gamma, number, seeds=range(6)):
-    """Where the interval of a difference lies: -1 below 0, 1 above, 0 across."""
-    a, b = at_chosen(method, gamma), at_chosen(base, gamma)
-    values = [a[seed][number] - b[seed][number] for seed in seeds if seed in a]
+def clear(values):
+    """Where the interval of a mean lies: -1 below 0, 1 above, 0 across."""
     low, high = ttest_1samp(values, 0).confidence_interval()
     return int(low > 0) - int(high < 0)
+
+
+def side(method, base, gamma, number, seeds=range(6)):
+    """Where the interval of a difference lies, as `clear` says."""
+    a, b = at_chosen(method, gamma), at_chosen(base, gamma)
+    return clear([a[seed][number] - b[seed][number] for seed in seeds if seed in a])
 
 
 def sides(method, bases, number, seeds=range(6)):
@@ -225,3 +229,34 @@ def test_lotus_among_the_sixteen_comparisons_with_rivals_but_ft():
     assert [told["lotus", g, n] for n in ("kl", "w1") for g in (0.5, 2.0)] == [-1, -1, 0, -1]
     assert all(mean(FIXED, g, "ra") > mean(m, g, "ra") for m in (*RIVALS, "lotus") for g in (0.5, 2.0))
     assert side(FIXED, "rl-fixed", 2.0, "kl") == -1 and side(FIXED, "rl-fixed", 2.0, "kl", range(1, 6)) == 0
+
+
+# What auditors say
+
+
+@functools.cache
+def audited(method, gamma, audit, name):
+    """Less the Retrains', on seeds 3 to 5, at the chosen rate."""
+    said, values = json.loads((ROOT / "results/ensemble/audits.json").read_text()), {}
+    for record in read("ensemble")[0] + read("target")[0]:
+        if record["method"] == "retrain" or (record["method"] == method and rate(record) == chosen(method, gamma)):
+            at = record["method"] == "retrain", place(record)
+            values.setdefault(at, []).append(said[record["key"]][audit]["all"][name])
+    return [fmean(values[False, (gamma, s)]) - fmean(values[True, (gamma, s)]) for s in (3, 4, 5)]
+
+
+def test_chapter_13_soft_labels_over_forget_hardly_anybody():
+    for soft in (FIXED, MOVING):
+        over = audited(soft, 0.5, "iam", "over")
+        assert clear(over) == 0 and abs(fmean(over)) < 2
+    assert all(26.5 < fmean(audited(m, 0.5, "iam", "over")) < 30.5 for m in WEIGHTS)
+    assert round(fmean(audited("lotus", 0.5, "iam", "over"))) == 17
+
+
+def test_chapter_13_who_is_told_by_auc():
+    everybody = (FIXED, MOVING, *RIVALS, "lotus")
+    told = {a: {m for m in everybody if clear(audited(m, 0.5, a, "auc"))} for a in ("rmia", "lira")}
+    assert told == {"rmia": {FIXED, "lotus"}, "lira": {FIXED, "lotus", "ft"}}
+    left = {m: fmean(audited(m, 2.0, "lira", "auc")) for m in everybody}
+    assert all(0.09 < left[m] < 0.102 for m in (FIXED, MOVING, "ft"))
+    assert all(left[m] > 0.17 and clear(audited(m, 2.0, "lira", "auc")) > 0 for m in (*WEIGHTS, "lotus"))
