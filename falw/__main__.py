@@ -388,9 +388,9 @@ def _audit(args: argparse.Namespace) -> None:
             plans.append(("ulira", base, folder, shadows.plan_shadows(base, folder, methods, args.runs, args.root)))
         if {"relearning", "features"} & {*asked}:
             plans.append(("relearning and features", base, again, revisits.plan_revisits(base, again, methods)))
-    for name, base, folder, plan in plans:
-        done, chosen = len(plan.cells) - len(plan.todo), shadows.configurations(base, methods)
-        rates = ", ".join(f"{row} at {same[0]['config']['lr']:.3g}" for row, same in chosen.items())
+    for name, _, folder, plan in plans:
+        done = len(plan.cells) - len(plan.todo)
+        rates = ", ".join(f"{row} at {_span(r['config']['lr'] for r in same)}" for row, same in plan.chosen.items())
         _say(f"{name} of {rates}, where FA is nearest to the Retrains'")
         _say(f"{name}: {len(plan.todo)} trainings in '{folder}', {done} done; about {plan.seconds:.0f} s of one core")
     if args.dry_run:
@@ -407,6 +407,12 @@ def _audit(args: argparse.Namespace) -> None:
             revisits.run_revisits(plan.todo, folder, **given)
             revisits.judge_revisits(base, plan.cells, folder)
     print(scores_to_markdown(table(records(args.out), "audits")))
+
+
+def _span(values: Iterable[float]) -> str:
+    """The smallest and the largest of some numbers, or the one that they are."""
+    ends = sorted(set(values))
+    return " to ".join(f"{v:.3g}" for v in dict.fromkeys((ends[0], ends[-1])))
 
 
 def _audits_of(text: str) -> list[str]:

@@ -280,3 +280,16 @@ def test_the_configuration_audited_forgets_as_much_as_the_retrains(tmp_path):
     (chosen,) = shadows.configurations([*records, further])["rl"]
     assert chosen["key"] == mine["key"]
     assert replace(shadows.setting_of_record(mine), seed=0) == Setting()
+
+
+def test_revisits_take_of_each_seed_the_run_that_forgets_as_much_as_the_retrains(tmp_path):
+    put(tmp_path, 0, "retrain")  # FA of 50
+    put(tmp_path, 1, "rl", gamma=0.5)
+    (retrain, mine) = sorted(read_records(tmp_path), key=lambda r: r["method"])
+    runs = []
+    for seed in (0, 1):
+        runs.append({**retrain, "key": f"retrain {seed}", "setting": {**retrain["setting"], "seed": seed}})
+        for lr, fa in ((0.1, 40.0 + 9 * seed), (0.2, 51.0 + 9 * seed)):
+            fields = {"setting": {**retrain["setting"], "seed": seed}, "config": {**mine["config"], "lr": lr}}
+            runs.append({**mine, **fields, "key": f"{seed} at {lr}", "scores": {**mine["scores"], "fa": fa}})
+    assert [r["key"] for r in shadows.nearest(runs)["rl"]] == ["0 at 0.2", "1 at 0.1"]

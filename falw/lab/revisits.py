@@ -33,7 +33,7 @@ from falw.lab.ensemble import together
 from falw.lab.ray import Engine, original_file
 from falw.lab.records import Audited, Record
 from falw.lab.run import load_setting, one_thread_on_cpu, original_of
-from falw.lab.shadows import Plan, config_of, configurations, seconds_of, setting_of_record
+from falw.lab.shadows import Plan, config_of, nearest, seconds_of, setting_of_record
 from falw.methods import unlearn
 from falw.metrics import Part, neighbour_share
 from falw.models import features, probabilities
@@ -121,20 +121,20 @@ def cell_of_record(record: Record) -> Cell:
 
 
 def plan_revisits(base: Sequence[Record], out: Path, methods: Sequence[str] | None = None) -> Plan:
-    """Revisits of the Original, of some Retrains and of each method's configuration, for every seed of a setting."""
-    chosen = {r["key"] for same in configurations(base, methods).values() for r in same}
-    cells = []
+    """Revisits of the Original, of some Retrains and of each method where FA is nearest to theirs, seed by seed."""
+    chosen, cells = nearest(base, methods), list[Cell]()
+    keys = {record["key"] for of_seeds in chosen.values() for record in of_seeds}
     for beside in together(base):
         retrains = sorted((r for r in beside if r["method"] == RETRAIN), key=lambda r: r["config"]["seed"])
         known = [r for r in beside if r["method"] == ORIGINAL] + retrains[:REFERENCE_RETRAINS]
-        cells += [cell_of_record(r) for r in (*known, *(r for r in beside if r["key"] in chosen))]
+        cells += [cell_of_record(r) for r in (*known, *(r for r in beside if r["key"] in keys))]
     visits = [Revisit(cell) for cell in cells]
     todo = [again for again in visits if not (out / f"{again.key}.json").exists()]
     seconds, of_retrain = seconds_of(base), fmean(r["seconds"] for r in base if r["method"] == RETRAIN)
     relearning = of_retrain * RELEARN_EPOCHS / base[0]["recipe"]["epochs"]
     first = fmean(r["seconds"] for r in base if r["method"] == ORIGINAL)
     made = [relearning + (0.0 if v.cell.method == ORIGINAL else seconds(v.cell)) for v in todo]
-    return Plan(visits, todo, sum(made) + first * len({v.parent for v in todo}))
+    return Plan(visits, todo, sum(made) + first * len({v.parent for v in todo}), chosen)
 
 
 def run_revisits(

@@ -7,6 +7,7 @@ resumed and run on any engine, and each saw as many images as the model audited.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     cells: list[Any]  # all, done ones among them
     todo: list[Any]
     seconds: float  # of one worker, by the seconds that the folder's own records took
+    chosen: Mapping[str, Sequence[Record]]  # of each method the records whose configuration is audited
 
 
 # Which settings and configurations are audited
@@ -78,10 +80,37 @@ def without_seed(config: dict[str, Any]) -> dict[str, Any]:
 def configurations(base: Sequence[Record], methods: Sequence[str] | None = None) -> dict[str, list[Record]]:
     """The records of each method in the configuration whose FA is nearest to the Retrains', on average over seeds.
 
-    Methods are compared where they forget as much. Rows of a reader's own cannot be read from records and are left out.
-    Raises ValueError for a method without records, and where there is no Retrain.
+    Methods are compared where they forget as much. Raises as `by_configuration` does.
     """
-    known, by = _retrains_fa(base), dict[str, dict[str, list[Record]]]()
+    far = _far_in_fa(base)
+    return {
+        name: min(several.values(), key=lambda records: abs(fmean(map(far, records))))
+        for name, several in by_configuration(base, methods).items()
+    }
+
+
+def nearest(base: Sequence[Record], methods: Sequence[str] | None = None) -> dict[str, list[Record]]:
+    """Of each method the record of every seed whose FA is nearest to that of the seed's Retrains.
+
+    Raises as `by_configuration` does.
+    """
+    far, found = _far_in_fa(base), dict[str, list[Record]]()
+    for name, several in by_configuration(base, methods).items():
+        of_seeds: dict[tuple[int, int], list[Record]] = {}
+        for record in itertools.chain(*several.values()):
+            of_seeds.setdefault(_seeds_of(record), []).append(record)
+        found[name] = [min(same, key=lambda record: abs(far(record))) for same in of_seeds.values()]
+    return found
+
+
+def by_configuration(
+    base: Sequence[Record], methods: Sequence[str] | None = None
+) -> dict[str, dict[str, list[Record]]]:
+    """The records of each method that an audit can train again, by its configuration.
+
+    Rows of a reader's own cannot be read from records and are left out. Raises ValueError for a method without records.
+    """
+    by: dict[str, dict[str, list[Record]]] = {}
     for record in base:
         named = methods is None or record["method"] in methods
         if named and record["method"] not in (ORIGINAL, RETRAIN) and "row" not in record:
@@ -89,11 +118,13 @@ def configurations(base: Sequence[Record], methods: Sequence[str] | None = None)
             same.setdefault(digest(without_seed(record["config"])), []).append(record)
     if missing := [name for name in methods or () if name not in by and name not in (ORIGINAL, RETRAIN)]:
         raise ValueError(f"no records of {', '.join(missing)} in the folder: run them first, or leave them out")
+    return by
 
-    def off(records: Sequence[Record]) -> float:
-        return abs(fmean(fa_of(r) - known[_seeds_of(r)] for r in records))
 
-    return {name: min(several.values(), key=off) for name, several in by.items()}
+def _far_in_fa(base: Sequence[Record]) -> Callable[[Record], float]:
+    """FA of a record less the mean of its seeds' Retrains; raises ValueError where there is none."""
+    known = _retrains_fa(base)
+    return lambda record: fa_of(record) - known[_seeds_of(record)]
 
 
 def fa_of(record: Record) -> float:
@@ -160,9 +191,11 @@ def shadow_settings(setting: Setting, y: ndarray, counts: ndarray, runs: int) ->
     return [replace(setting, **usual, seed=setting.seed + k, forget=forget) for k, forget in enumerate(lists)]
 
 
-def shadow_cells(base: Sequence[Record], settings: Iterable[Setting], methods: Sequence[str] | None) -> list[Cell]:
-    """The cells of shadow runs: of each an Original, two Retrains, the second to be judged, and the methods."""
-    chosen, cells = configurations(base, methods), list[Cell]()
+def shadow_cells(
+    base: Sequence[Record], settings: Iterable[Setting], chosen: Mapping[str, Sequence[Record]]
+) -> list[Cell]:
+    """The cells of shadow runs: of each an Original, two Retrains, the second to be judged, and the methods chosen."""
+    cells: list[Cell] = []
     for setting in settings:
         recipe = config_of(base[0]["recipe"], setting.seed)
         second = replace(recipe, seed=setting.seed + FLOOR_SEED)
@@ -281,9 +314,10 @@ def plan_shadows(
     setting = setting_of_record(base[0])
     data, _ = load_setting(setting, root, said=True)
     settings = shadow_settings(setting, data.train.y.cpu().numpy(), np.array(base[0]["forget_counts"]), runs)
-    cells = shadow_cells(base, settings, methods)
+    chosen = configurations(base, methods)
+    cells = shadow_cells(base, settings, chosen)
     todo = [cell for cell in cells if not (out / f"{cell.key}.json").exists()]
-    return Plan(cells, todo, sum(map(seconds_of(base), todo)))
+    return Plan(cells, todo, sum(map(seconds_of(base), todo)), chosen)
 
 
 def shadows_to_markdown(frame: DataFrame) -> str:
