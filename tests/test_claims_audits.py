@@ -329,6 +329,58 @@ def test_chapter_11_at_half_of_false_alarms_mid_and_tail_have_turned():
     assert round(100 * fmean(number("lira", "tpr")(r) for r in retrains(0.5)), 1) == 1.3
 
 
+# Chapter 11: hidden, or gone
+
+
+@functools.cache
+def relearnt(audit="relearning", name="gain", less_retrains=True):
+    """{method: {seed: number}} of the models that were trained on, less the mean of the seed's Retrains."""
+    found, honest = {}, {}
+    for folder in ("ensemble", "target"):
+        for path in (ROOT / "results" / folder).glob("?" * 16 + ".json"):
+            record = json.loads(path.read_text())
+            said = audits().get(record["key"], {}).get(audit)
+            if said and record["setting"]["gamma"] == 0.5:
+                value, seed = said["all"].get(name), record["setting"]["seed"]
+                if is_retrain(record):
+                    honest.setdefault(seed, []).append(value)
+                else:
+                    assert found.setdefault(record["method"], {}).setdefault(seed, value) is value  # one a seed
+    if not less_retrains:
+        return found
+    return {m: {s: v - fmean(honest[s]) for s, v in of.items()} for m, of in found.items()}
+
+
+def test_chapter_11_labels_drawn_once_hide_and_labels_drawn_anew_do_not():
+    gain = {m: fmean(of.values()) for m, of in relearnt().items()}
+    assert all(len(of) == 6 for of in relearnt().values())
+    rounded = {"rl-fixed": 27, "falw-epoch": 23, "lotus": 40, "rl": 2, "salun": 4, "target-moving": 3, "ft": 0}
+    assert {m: round(gain[m]) for m in rounded} == rounded
+    assert side_of(interval([*relearnt()["ft"].values()]), "below", "above") == OPEN
+    back = {
+        m: sum(v is not None for v in of.values()) for m, of in relearnt(name="epochs", less_retrains=False).items()
+    }
+    assert {m: n for m, n in back.items() if n and m != "original"} == {"rl-fixed": 6, "lotus": 6, "falw-epoch": 4}
+
+
+def test_chapter_11_lotus_is_back_and_redrawn_labels_need_a_rate_that_costs_ra():
+    runs = {}
+    for place, records in curves(ENSEMBLE).items():
+        for r in (r for r in records if place[0] == 0.5 and "relearning" in audits()[r["key"]] and not is_retrain(r)):
+            runs.setdefault(r["method"], []).append(r)
+    gain = relearnt(less_retrains=False)["lotus"]
+    assert round(fmean(r["scores"]["fa"] + gain[r["setting"]["seed"]] for r in runs["lotus"])) == 98
+    rate = {m: fmean(r["config"]["lr"] for r in runs[m]) for m in ("rl", "rl-fixed")}
+    assert rate["rl"] / rate["rl-fixed"] == pytest.approx(20, abs=1.5)
+    assert 9.5 < fmean(r["scores"]["ra"] for r in retrains(0.5)) - fmean(r["scores"]["ra"] for r in runs["rl"]) < 10.5
+
+
+def test_chapter_11_the_probe_finds_what_was_hidden_and_cka_that_features_are_bent():
+    probe, alike = ({m: fmean(of.values()) for m, of in relearnt("features", n).items()} for n in ("probe", "cka"))
+    assert 7 < probe["falw-epoch"] < 7.5 and 9 < probe["rl-fixed"] < 9.5 and round(probe["lotus"]) == 19
+    assert round(probe["rl"], 1) == -0.1 and sorted(alike, key=alike.get)[:3] == ["rl-fixed", "lotus", "falw-epoch"]
+
+
 # The verdict
 
 
