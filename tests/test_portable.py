@@ -29,6 +29,12 @@ def test_a_form_becomes_what_the_build_numbers_and_the_rest_stays(plain, myst):
     assert portable.to_myst(plain) == myst
 
 
+def test_an_equation_without_a_number_and_text_are_no_part_of_the_numbered_one_below():
+    first, text, numbered = "$$\na = b,\n$$", "where $a$ is a logit.", "$$\nc \\tag{9}\n$$"
+    page = portable.to_myst(f"{first}\n\n{text}\n\n{numbered}")
+    assert page == f"{first}\n\n{text}\n\n{portable.to_myst(numbered)}" and "eq-9" in page
+
+
 def test_a_numbered_equation_keeps_the_papers_number_and_has_an_anchor():
     text = portable.to_myst("It is\n\n$$\nw = 1 \\\\\nz = 2 \\tag{13}\n$$\n\nor\n\n$$\nx\n$$")
     assert text.count("(eq-13)=") == 1 and "z = 2 \\tag{13}\n\\end{equation}\n```\n\nor\n\n$$\nx\n$$" in text

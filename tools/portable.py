@@ -26,7 +26,7 @@ import nbformat
 
 CITED = r"\[[^]\n]+\]\(references\.bib#([\w-]+)\)"
 FORMS = [
-    (re.compile(r"^\$\$\n(.*?)\\tag\{(\w+)\}\n\$\$$", re.M | re.S), lambda m: equation(m[1], m[2])),
+    (re.compile(r"^\$\$\n((?:(?!\$\$).)*?)\\tag\{(\w+)\}\n\$\$$", re.M | re.S), lambda m: equation(m[1], m[2])),
     (re.compile(r"\[([^]\n]+)\]\((?:[\w-]+\.ipynb)?#(eq-\w+)\)"), r"{ref}`\1 <\2>`"),
     (re.compile(r"\[[^]\n]+\]\(#(fig-[\w-]+)\)"), r"{numref}`\1`"),
     (re.compile(rf"\({CITED}\)"), r"{cite}`\1`"),
