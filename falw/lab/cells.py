@@ -147,7 +147,6 @@ class ByHeart(NamedTuple):
     dataset: str
     model: str
     size: int | None
-    classes: int | None
     per_class: int | None
     recipe: Config
     ra: tuple[float, float]  # of the Original and of the Retrains, in percent, on average
@@ -155,17 +154,13 @@ class ByHeart(NamedTuple):
 
 
 BY_HEART = (
-    ByHeart("textures", "tiny", None, None, None, _TINY, (99.53, 99.67), "results/cpu/textures"),
+    ByHeart("textures", "tiny", None, None, _TINY, (99.53, 99.67), "results/cpu/textures"),
     ByHeart(
-        *("folder:cifar10-jpeg", "tiny", 16, None, 500, replace(_TINY, epochs=80)),
+        *("folder:cifar10-jpeg", "tiny", 16, 500, replace(_TINY, epochs=80)),
         *((100.0, 100.0), "results/memorising/cifar10"),
     ),
     ByHeart(
-        *("tiny-imagenet", "tiny", 16, 20, 200, replace(_TINY, epochs=80)),
-        *((100.0, 100.0), "results/memorising/tiny-imagenet"),
-    ),
-    ByHeart(
-        *("folder:tin100-32", "resnet18", None, None, None),
+        *("folder:tin100-32", "resnet18", None, None),
         Config(epochs=40, lr=0.1, nesterov=True, schedule="one-cycle"),
         *((99.91, 99.88), "results/gpu/nvidia-h200"),
     ),

@@ -291,8 +291,7 @@ def _longer(row: Mapping[str, Any]) -> str:
         usual = replace(known.recipe, epochs=RECIPES[known.model].epochs) == RECIPES[known.model]
         same = (known.dataset, known.model) == (row["dataset"], row["model"])
         if usual and same and known.recipe.epochs > row["original_epochs"]:
-            images = {"size": known.size, "classes": known.classes, "per-class": known.per_class}
-            options = {"original-epochs": known.recipe.epochs, **images}
+            options = {"original-epochs": known.recipe.epochs, "size": known.size, "per-class": known.per_class}
             given = " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
             return f"{given} reached {min(known.ra):g}"
     return f"--original-epochs above {row['original_epochs']}"
