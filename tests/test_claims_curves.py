@@ -13,6 +13,7 @@ from stored import ROOT, at_retrains_fa, curves
 from test_claims_evidence import printed_table
 
 FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
+FOLDERS |= {"Tiny-ImageNet by heart": "memorising/tiny-imagenet"}
 PLACES = [("CIFAR-10 by heart", 0.5), ("CIFAR-10 by heart", 2.0), ("textures", 0.5), ("textures", 2.0)]
 HALF, TWO, HALF_TEXTURES = PLACES[:3]
 NAMES = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}
@@ -281,3 +282,47 @@ def test_verdict_the_table_of_lotus_has_its_numbers_in_the_right_places():
                 low, high = ttest_1samp(values, 0).confidence_interval()
                 digits = re.match(r"(\S+) \((\S+) to (\S+)\)", text).groups()
                 assert [*map(float, digits)] == pytest.approx([fmean(values), low, high], abs=0.0051)
+
+
+TWENTY = ("Tiny-ImageNet by heart", 0.5)
+
+
+def test_chapter_8_tiny_imagenet_by_heart_says_what_cifar_10_says():
+    runs = cells(*TWENTY)
+    assert len(runs) == 3 and all(len(cell["retrain"]) == 4 for cell in runs.values())
+    assert all(s["ra"] == 100 for cell in runs.values() for known in KNOWN for _, s in cell[known])
+    found = {(pair, k): differences(TWENTY, pair, k) for pair in (LABELS, WEIGHT, BOTH) for k in ("ra", "ta", "w1")}
+    assert all(len(values) == 3 for values in found.values())
+    assert round(fmean(found[LABELS, "ra"])) == 33 and round(fmean(found[LABELS, "ta"])) == -6
+    told = {place: side(values) for place, values in found.items()}
+    assert told[LABELS, "ra"] == told[BOTH, "ra"] == 1 and told[LABELS, "ta"] == told[BOTH, "ta"] == -1
+    assert (told[WEIGHT, "ra"], told[WEIGHT, "w1"], told[WEIGHT, "ta"]) == (-1, 1, 0)
+    assert fmean(found[WEIGHT, "w1"]) / 0.009 == pytest.approx(2, abs=0.3)
+    ra, w1 = ({m: fmean(at_line(*TWENTY, m, k).values()) for m in ("ft", "rl", "rl-fixed")} for k in ("ra", "w1"))
+    assert min(ra, key=ra.get) == min(w1, key=w1.get) == "ft"
+
+
+def test_verdict_with_twice_the_channels_redrawn_labels_keep_ra():
+    found = {}
+    for path in (ROOT / "results" / "width").glob("?" * 16 + ".json"):
+        record = json.loads(path.read_text())
+        of_seed = found.setdefault(record["setting"]["model"], {}).setdefault(record["setting"]["seed"], {})
+        of_seed.setdefault(record["method"], []).append(record["scores"])
+    apart = {}
+    for model, seeds in found.items():
+        assert len(seeds) == 3
+        near = {method: [nearest_to_retrains(cell, method) for cell in seeds.values()] for method in ("rl", "rl-fixed")}
+        apart[model] = near
+    lost = {model: {m: -fmean(ra for _, ra in runs) for m, runs in near.items()} for model, near in apart.items()}
+    assert 8.5 < lost["tiny"]["rl"] < 10.5 and 1.5 < lost["tiny"]["rl-fixed"] < 2.5
+    assert all(lost[model][m] < 0.8 for model in ("tiny-x2", "tiny-x4") for m in ("rl", "rl-fixed"))
+    for model in ("tiny-x2", "tiny-x4"):
+        gaps = [a - b for (a, _), (b, _) in zip(apart[model]["rl-fixed"], apart[model]["rl"], strict=True)]
+        assert side(gaps) == 1 and 1.8 < fmean(gaps) < 2.8
+
+
+def nearest_to_retrains(cell, method):
+    """What is left of Avg. Gap without FA, and RA less the Retrains', of the run with the nearest FA."""
+    mean = {k: fmean(s[k] for s in cell["retrain"]) for k in ("fa", "ra", "ta")}
+    run = min(cell[method], key=lambda s: abs(s["fa"] - mean["fa"]))
+    return (abs(run["ra"] - mean["ra"]) + abs(run["ta"] - mean["ta"])) / 4, run["ra"] - mean["ra"]
