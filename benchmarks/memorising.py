@@ -23,7 +23,7 @@ from pathlib import Path
 from falw.lab.cells import Setting
 from falw.lab.curves import curve
 
-IMAGES = {
+KNOWN_BY_HEART = {
     "cifar10": Setting("folder:cifar10-jpeg", size=16, per_class=500),
     "tiny-imagenet": Setting("tiny-imagenet", size=16, classes=20, per_class=200),
 }
@@ -37,7 +37,7 @@ FIRST_RATES = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the seeds asked for, one after the other."""
     given = argparse.ArgumentParser(description=__doc__)
-    given.add_argument("images", choices=[*IMAGES])
+    given.add_argument("images", choices=[*KNOWN_BY_HEART])
     given.add_argument("--root", type=Path, required=True, help="where the images are")
     given.add_argument("--out", type=Path, required=True)
     given.add_argument("--seeds", default="0,1,2,3")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     for seed in map(int, args.seeds.split(",")):
         for gamma in map(float, args.gammas.split(",")):
-            setting = replace(IMAGES[args.images], gamma=gamma, seed=seed, data_seed=seed)
+            setting = replace(KNOWN_BY_HEART[args.images], gamma=gamma, seed=seed, data_seed=seed)
             references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS}
             how = {"root": args.root, "device": "cpu", "jobs": 1}
             curve(setting, [*first], args.out, first_rates=first, epochs=args.epochs, **references, **how)

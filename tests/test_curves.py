@@ -220,7 +220,7 @@ def test_the_stored_curves_are_what_is_asked_for_again(monkeypatch, gamma):
     stored = {path.stem: json.loads(path.read_text()) for path in folder.glob("?" * 16 + ".json")}
     monkeypatch.setattr(curves, "run_cells", lambda cells, out, **how: [stored[cell.key] for cell in cells])
     how = {"original_epochs": study.TRAINING_EPOCHS, "retrains": study.RETRAINS, "first_rates": study.FIRST_RATES}
-    setting = replace(study.IMAGES["cifar10"], gamma=gamma, seed=1, data_seed=1)
+    setting = replace(study.KNOWN_BY_HEART["cifar10"], gamma=gamma, seed=1, data_seed=1)
     records = curve(setting, [*study.FIRST_RATES], "unused", **how)
     there = [r for r in stored.values() if (r["setting"]["gamma"], r["setting"]["seed"]) == (gamma, 1)]
     assert {r["key"] for r in records} >= {r["key"] for r in there if r["method"] != "original"} and len(there) > 25

@@ -403,7 +403,7 @@ def two_models(parts: Mapping[str, Part], groups: Mapping[str, torch.Tensor]) ->
         theirs = select(parts[RETRAIN], members[group])
         found: dict[str, Any] = {"images": len(theirs.y)}
         for side, name in zip(SIDES, (left, right), strict=True):
-            values = _beside_retrain(select(parts[name], members[group]), theirs)
+            values = _with_retrains_numbers(select(parts[name], members[group]), theirs)
             found |= {f"{side}_{key}": value for key, value in values.items()}
         return found
 
@@ -441,7 +441,7 @@ def two_models(parts: Mapping[str, Part], groups: Mapping[str, torch.Tensor]) ->
     ).show()
 
 
-def _beside_retrain(mine: Part, theirs: Part) -> dict[str, float]:
+def _with_retrains_numbers(mine: Part, theirs: Part) -> dict[str, float]:
     """What is said of one model: FA of both, p less Retrain's as mean, mean size and percent within 0.1, and W1."""
     from scipy.stats import wasserstein_distance
 
