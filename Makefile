@@ -72,8 +72,7 @@ test: .venv/tested  ## set up, run pytest, and nbval on every notebook (FORCE=1:
 	@mv $@.log $@
 
 run-tests:
-	$(PYTEST) tests --ignore=tests/rendered
-	$(PYTEST) --nbval-lax -p no:cacheprovider $(NOTEBOOKS)
+	$(PYTEST) --nbval-lax -p no:cacheprovider $(NOTEBOOKS) tests --ignore=tests/rendered
 
 test-fast: $(READY)  ## pytest only, always run
 	$(PYTEST) tests --ignore=tests/rendered
