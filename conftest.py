@@ -14,9 +14,7 @@ LONG += ["13-a-target", "01-what-is-forgetting", "09-plug-and-play", "08-benchma
 
 def pytest_collection_modifyitems(items):
     """Order files; give a cell of nbval more time than five seconds between two messages of its kernel."""
-    items.sort(
-        key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
-    )  # else as they were
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 300

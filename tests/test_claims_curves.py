@@ -308,11 +308,11 @@ def test_verdict_with_twice_the_channels_redrawn_labels_keep_ra():
         record = json.loads(path.read_text())
         of_seed = found.setdefault(record["setting"]["model"], {}).setdefault(record["setting"]["seed"], {})
         of_seed.setdefault(record["method"], []).append(record["scores"])
-    apart = {}
-    for model, seeds in found.items():
-        assert len(seeds) == 3
-        near = {method: [nearest_to_retrains(cell, method) for cell in seeds.values()] for method in ("rl", "rl-fixed")}
-        apart[model] = near
+    assert all(len(seeds) == 3 for seeds in found.values())
+    apart = {
+        model: {m: [nearest_to_retrains(cell, m) for cell in seeds.values()] for m in ("rl", "rl-fixed")}
+        for model, seeds in found.items()
+    }
     lost = {model: {m: -fmean(ra for _, ra in runs) for m, runs in near.items()} for model, near in apart.items()}
     assert 8.5 < lost["tiny"]["rl"] < 10.5 and 1.5 < lost["tiny"]["rl-fixed"] < 2.5
     assert all(lost[model][m] < 0.8 for model in ("tiny-x2", "tiny-x4") for m in ("rl", "rl-fixed"))
