@@ -56,9 +56,10 @@ from falw.config import Config
 from falw.data import load_dataset
 from falw.files import load_tensors, save_tensors, write_atomic
 from falw.images import Dataset
-from falw.lab.cells import GATE, ORIGINAL, RETRAIN, Cell, Setting
+from falw.lab.cells import ORIGINAL, RETRAIN, Cell, Setting
 from falw.lab.curves import rate_after
 from falw.lab.ensemble import far_from
+from falw.lab.gate import GATE
 from falw.lab.records import DISTANCES, Record, code, commit, identity_of, read_distances, read_record
 from falw.lab.run import evaluate, load_setting, original_of, write_record
 from falw.methods import METHODS, VARIANTS, unlearn

@@ -99,6 +99,7 @@ _HOME = {
     "lab.revisits": [],
     "lab.traces": [],
     "lab.tables": ["table", "paired_gap"],
+    "lab.gate": [],
     "lab.paper": [],
     "lab.grids": [],
     "lab.claims": [],

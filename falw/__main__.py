@@ -144,7 +144,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _say_gate(rows: DataFrame) -> None:
     """A line for each set that is not known by heart."""
-    from falw.lab.tables import below_gate
+    from falw.lab.gate import below_gate
 
     for line in below_gate(rows):
         _say(line)

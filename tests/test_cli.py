@@ -19,7 +19,7 @@ from falw.__main__ import main
 from falw.config import Config
 from falw.data import DATASETS
 from falw.lab import cells as lab_cells
-from falw.lab import grids, tables
+from falw.lab import gate, grids, tables
 from falw.lab import records as lab_records
 from falw.lab import run as runs
 from falw.lab import search as lab_search
@@ -252,7 +252,7 @@ def test_tune_stores_its_search_and_changes_nothing_unless_asked(small_grid, fal
     monkeypatch.setattr(lab_records, "frame", lambda records, *beside: records)
     monkeypatch.setattr(tables, "table", lambda records, *asked: records)
     monkeypatch.setattr(tables, "FORMATS", {"md": str})
-    monkeypatch.setattr(tables, "below_gate", lambda records: [])
+    monkeypatch.setattr(gate, "below_gate", lambda records: [])
     for command in (["run", "--methods", "ft"], ["bench", "table4"]):
         asked.clear()
         assert falw(*command, "--out", tmp_path / "records")[0] == 0

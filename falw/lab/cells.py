@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from falw.config import Config, as_floats, whole_number
 from falw.indices import check_histogram
@@ -135,36 +135,6 @@ UNLEARN: dict[str, Config] = {
     "resnet18": Config(),
     "vgg16": Config(),
 }
-
-
-# The paper's question is what a model does with images that it knows by heart: with less, the table is of another one.
-GATE = 99.5  # RA in percent that Original and Retrain reach on average over seeds
-
-
-class ByHeart(NamedTuple):
-    """A recipe that reaches GATE: on what, and what was measured where."""
-
-    dataset: str
-    model: str
-    size: int | None
-    per_class: int | None
-    recipe: Config
-    ra: tuple[float, float]  # of the Original and of the Retrains, in percent, on average
-    records: str  # the folder
-
-
-BY_HEART = (
-    ByHeart("textures", "tiny", None, None, _TINY, (99.53, 99.67), "results/cpu/textures"),
-    ByHeart(
-        *("folder:cifar10-jpeg", "tiny", 16, 500, replace(_TINY, epochs=80)),
-        *((100.0, 100.0), "results/memorising/cifar10"),
-    ),
-    ByHeart(
-        *("folder:tin100-32", "resnet18", None, None),
-        Config(epochs=40, lr=0.1, nesterov=True, schedule="one-cycle"),
-        *((99.91, 99.88), "results/gpu/nvidia-h200"),
-    ),
-)
 
 
 Tuned = dict[str, dict[str, dict[str, Any]]]  # {"DATASET/MODEL": {method: values of `Config`}}

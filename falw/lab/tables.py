@@ -9,11 +9,10 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from falw import parts
-from falw.lab.cells import BY_HEART, GATE, ORIGINAL, POWER_LAW, RECIPES, REQUESTS, RETRAIN
+from falw.lab.cells import RETRAIN
 from falw.lab.records import CONFIG, FLOOR, GROUPS, SEEDS, SETTING, in_order
 from falw.methods import METHODS, VARIANTS, Method
 from falw.metrics import Scores
@@ -257,44 +256,6 @@ def pooled_probabilities(frame: DataFrame) -> DataFrame:
     counts = groups["counts"].agg(lambda each: [sum(column) for column in zip(*each, strict=True)])
     sums = groups[["total", "images"]].sum()
     return sums.eval("mean = total / images").assign(counts=counts)[["mean", "counts"]]
-
-
-OF_SET = [name for name in SETTING if name not in (*POWER_LAW, *REQUESTS, "split_mismatch")]
-
-
-def gate(frame: DataFrame) -> DataFrame:
-    """Which sets are known by heart: a row a set and recipe with "original" and "retrain", mean RA, and "met".
-
-    RA is in percent, over seeds and forget sets; "met" is False where one of them is below `cells.GATE`. An Original
-    that saw another split (split_mismatch) does not know all that is retained, and is left out.
-    """
-    ran = frame[frame["ra"].notna() & ~frame["split_mismatch"].astype(bool)]
-    of = {"original": ran["method"] == ORIGINAL, "retrain": ran["method"].isin([RETRAIN, FLOOR])}
-    ran = ran.assign(**{name: ran["ra"].where(chosen) for name, chosen in of.items()})
-    rows = ran.groupby(OF_SET, dropna=False)[[*of]].mean().reset_index()
-    return rows.assign(met=~(rows[[*of]] < GATE).any(axis=1))
-
-
-def below_gate(frame: DataFrame) -> list[str]:
-    """A line for each set of which Original or Retrain misses the gate: what it is, its RA, and what to do."""
-    lines = []
-    for row in gate(frame).query("not met").to_dict("records"):
-        ra = " and ".join(f"{row[k]:.2f} of {k.title()}" for k in ("original", "retrain") if row[k] < GATE)
-        what = f"{describe({k: row[k] for k in OF_SET})}: RA {ra}"
-        lines.append(f"{what}, below {GATE}: images are not known by heart; train for longer ({_longer(row)})")
-    return lines
-
-
-def _longer(row: Mapping[str, Any]) -> str:
-    """Options of the command line: those of a recipe that is known to reach the gate, or that there should be more."""
-    for known in BY_HEART:
-        usual = replace(known.recipe, epochs=RECIPES[known.model].epochs) == RECIPES[known.model]
-        same = (known.dataset, known.model) == (row["dataset"], row["model"])
-        if usual and same and known.recipe.epochs > row["original_epochs"]:
-            options = {"original-epochs": known.recipe.epochs, "size": known.size, "per-class": known.per_class}
-            given = " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
-            return f"{given} reached {min(known.ra):g}"
-    return f"--original-epochs above {row['original_epochs']}"
 
 
 def describe(setting: Mapping[str, Any]) -> str:
