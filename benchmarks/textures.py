@@ -5,12 +5,12 @@
     python benchmarks/textures.py ensemble --out results/ensemble --tuning results/tuning
 
 `width`: `tiny` at one, two and four times its channels; rl and rl-fixed at four rates each, three seeds, two Retrains.
-`tuning`: six rates of each method on seeds 100 to 102, at a small and a large exponent, beside two Retrains: rates are
-chosen on these seeds. `ensemble`: six other seeds beside eight
-Retrains each, every method at the rate whose Avg. Gap has the smallest mean over the tuning seeds, at half and at twice
-that rate, and at one that comes nearer to the Retrains' FA. A row of which one part is exchanged runs at the rates of
-that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
-The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
+`tuning`: six rates of each method, or seven, on seeds 100 to 102, at a small and a large exponent, beside two Retrains:
+rates are chosen on these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose
+Avg. Gap has the smallest mean over the tuning seeds, at half and at twice that rate, and at one that comes nearer to
+the Retrains' FA. A row of which one part is exchanged runs at the rates of that row, without a search of its own
+(SAME_RATES): the two are read at equal FA. All draw new images for every seed. The same command goes on after a stop,
+and may run several times at once; `--methods` and `--gammas` run a part.
 
 What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
 Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
@@ -47,21 +47,24 @@ WIDTH_RATES = {"rl": (0.08, 0.32), "rl-fixed": (0.01, 0.04)}
 
 
 class Search(NamedTuple):
-    """Six values of what a method turns (`lab.curves.knob`), each `factor` times the one before.
+    """Values of what a method turns (`lab.curves.knob`): `first` times these powers of `factor`.
 
-    coefficient: that of its `Config` where that is not turned, None for the one in its row.
+    Six of them, and one beyond an end at which the best of six lay. coefficient: that of its `Config` where that is not
+    turned, None for the one in its row.
     """
 
-    lowest: float
+    first: float
     factor: float = 2.0
     coefficient: float | None = None
+    powers: Sequence[int] = range(6)
 
 
 SEARCHES = {
     **{"rl": Search(0.02), "salun": Search(0.02), "ft": Search(0.05)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), Search(0.005)),
     "lotus": Search(1e-4, coefficient=8.0),  # at the 2 of its other networks FA stays where it was
-    **{"delete": Search(5e-4), "scrub": Search(0.005, 1.5), "neggrad+": Search(0.01), "bad-teacher": Search(1e-4)},
+    **{"delete": Search(5e-4, powers=range(7)), "bad-teacher": Search(1e-4, powers=range(7))},
+    **{"scrub": Search(0.005, 1.5, powers=range(-1, 6)), "neggrad+": Search(0.01)},
     **{"ssd": Search(1.0, 1.5), "amun": Search(0.04), "ft-reweighted": Search(0.05)},
 }
 SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
@@ -105,10 +108,10 @@ def width(args: argparse.Namespace) -> list[Job]:
 def tuning(args: argparse.Namespace) -> list[Job]:
     """Six rates of every method that has a search."""
     return [
-        Job(drawn(gamma, (100, 101, 102)), {method: [low * factor**k for k in range(6)]}, 2, 6, coefficient)
+        Job(drawn(gamma, (100, 101, 102)), {method: [first * factor**k for k in powers]}, 2, len(powers), coefficient)
         for gamma, method in asked(args)
         if method in SEARCHES
-        for low, factor, coefficient in [SEARCHES[method]]
+        for first, factor, coefficient, powers in [SEARCHES[method]]
     ]
 
 
@@ -119,7 +122,7 @@ def ensemble(args: argparse.Namespace) -> list[Job]:
         Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, 4, coefficient)
         for gamma, method in asked(args)
         for searched in [SAME_RATES.get(method, method)]
-        for _, factor, coefficient in [SEARCHES[searched]]
+        for _, factor, coefficient, _ in [SEARCHES[searched]]
         for best in [best_rate(frame, gamma, searched)]
     ]
 
