@@ -4,12 +4,14 @@
     python benchmarks/memorising.py cifar10 --root DATA --out results/memorising/longer --seeds 0,1,2 --gammas 0.5 \
         --epochs 30 --methods rl,rl-fixed,rl+falw-epoch
     python benchmarks/memorising.py tiny-imagenet --root DATA --out results/memorising/tiny-imagenet --seeds 0,1,2 \
-        --gammas 0.5 --methods rl,rl-fixed,rl+falw-epoch,ft
+        --methods rl,rl-fixed,rl+falw-epoch,ft
+    python benchmarks/memorising.py tiny-imagenet --root DATA --out results/memorising/tiny-imagenet --seeds 0,1,2 \
+        --gammas 2 --methods rl,rl-fixed --rates 7
 
 New images, split and training for every seed; four Retrains each. Every method runs at two rates, then at two more
-that `lab.curves.rate_after` puts where FA comes to the mean of the Retrains. A stopped run goes on with the same
-command; the seconds of seeds 0 and 1 of CIFAR-10 add up to 780 to 840 an exponent. `falw.records` and `lab.curves` read
-them all.
+(or at as many as make `--rates`) that `lab.curves.rate_after` puts where FA comes to the mean of the Retrains. A
+stopped run goes on with the same command; the seconds of seeds 0 and 1 of CIFAR-10 add up to 780 to 840 an exponent.
+`falw.records` and `lab.curves` read them all.
 
 `--epochs` unlearns for longer, or shorter, than the ten epochs of all other runs: whether redrawn labels cost what they
 cost because their rate is high. The first two rates go down as the epochs go up.
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.add_argument("--seeds", default="0,1,2,3")
     given.add_argument("--gammas", default=",".join(map(str, TWO_GAMMAS)))
     given.add_argument("--methods", default=",".join(FIRST_RATES))
+    given.add_argument("--rates", type=int, default=4, help="of each method (default: %(default)s)")
     given.add_argument("--epochs", type=int, default=UNLEARNING_EPOCHS, help="of unlearning (default: %(default)s)")
     args = given.parse_args(argv)
     first = {
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in map(int, args.seeds.split(",")):
         for gamma in map(float, args.gammas.split(",")):
             setting = replace(KNOWN_BY_HEART[args.images], gamma=gamma, seed=seed, data_seed=seed)
-            references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS}
+            references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS, "rates": args.rates}
             how = {"root": args.root, "device": "cpu", "jobs": 1}
             curve(setting, [*first], args.out, first_rates=first, epochs=args.epochs, **references, **how)
 
