@@ -5,6 +5,9 @@ import os
 # For the processes of pytest-xdist, the kernels of nbval and whatever a test starts: two run side by side on two cores,
 # and a number that a notebook stored is compared with one computed the same way. Set before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # no worker processes unless a test asks for some: each imports torch anew
+# glibc keeps the memory of freed arrays: a step of training would otherwise get its pages from the system, and zeroed.
+os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
 os.environ["FALW_TUNED"] = ""  # rates that a reader adopted are not those of the book
 
 # Files and chapters that take longest begin first, as each stays with one process: begun last, one would run on alone.

@@ -271,7 +271,7 @@ def _tune(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     from falw.lab import grids
     from falw.lab import run as runs
-    from falw.lab.engines import find_device
+    from falw.lab.engines import default_jobs, find_device
     from falw.lab.records import frame
 
     cells = grids.cells(args.grid, args.scale, _seeds(args.seeds), args.out, args.retrains)
@@ -280,7 +280,7 @@ def _bench(args: argparse.Namespace) -> None:
         device = find_device(args.device)
         todo = [cell for cell in cells if not (args.out / f"{cell.key}.json").exists()]
         cost = grids.estimate(todo, device)
-        jobs = args.jobs or (os.cpu_count() or 1 if device.type == "cpu" else 1)
+        jobs = args.jobs or default_jobs(device)
         print(f"{len(cells)} cells, {len(cells) - len(todo)} of them done")
         for method in dict.fromkeys(cell.method for cell in todo):
             print(f"{sum(cell.method == method for cell in todo):5} {method}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import waiting
 from conftest import answer, content, forks, started
 from waiting import wait_until
@@ -23,7 +24,7 @@ from falw.__main__ import main
 from falw.lab import ray as lab_ray
 from falw.lab import run as runs
 from falw.lab.cells import Setting, cells_of
-from falw.lab.engines import IN_PROCESS, InProcess
+from falw.lab.engines import IN_PROCESS, InProcess, default_jobs
 from falw.lab.ensemble import write_distances
 from falw.lab.ray import OnCluster, find_engine, slots
 from falw.lab.run import run_cells
@@ -97,6 +98,15 @@ def test_a_worker_that_is_killed_is_reported_in_one_line_and_the_rest_goes_on_la
         pytest.raises(ChildProcessError, match="a worker process was killed .* with fewer --jobs"),
     ):
         list(each(todo))
+
+
+def test_by_default_as_many_processes_as_cores_may_be_used_and_one_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert [default_jobs(torch.device(name)) for name in ("cpu", "cuda")] == [1, 1]
+    with IN_PROCESS.start(lambda cell, **_: {"process": os.getpid()}, tmp_path, "cpu", None) as each:
+        assert {record["process"] for _, record in each([SimpleNamespace(key=key) for key in "ab"])} == {os.getpid()}
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1000")
+    assert 1 <= default_jobs(torch.device("cpu")) <= os.cpu_count() and default_jobs(torch.device("cuda")) == 1
 
 
 # A cluster of two nodes on this machine, each with one CPU, one with a GPU that is only counted. The tests share it

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,13 @@ def check_device(name: str) -> None:
         raise ValueError(f"unknown device '{name}'; choose one of: {', '.join(DEVICES)}")
 
 
+def default_jobs(device: torch.device) -> int:
+    """How many worker processes: on a CPU one a core that this process may use (`joblib.cpu_count`), on a GPU one."""
+    import joblib
+
+    return joblib.cpu_count() if device.type == "cpu" else 1
+
+
 class InProcess:
     """Cells in this process, or in joblib's worker processes on this machine."""
 
@@ -50,7 +56,7 @@ class InProcess:
     def start(self, work: Callable[..., Any], out: Path, device: str, jobs: int | None) -> Iterator[Each]:
         """A function that runs cells and yields their records."""
         torch_device = find_device(device)
-        jobs = jobs or (os.cpu_count() or 1 if torch_device.type == "cpu" else 1)
+        jobs = jobs or default_jobs(torch_device)
         yield functools.partial(self._each, functools.partial(work, out=out, device=torch_device), jobs)
 
     def _each(self, work: Callable[..., Any], jobs: int, cells: Sequence[Any]) -> Iterator[tuple[Any, dict]]:
