@@ -161,7 +161,9 @@ def rate_after(tried: Mapping[float, float | None], first: Sequence[float], aim:
     """The rate to try after others, of which we know FA (None: it diverged): one of `first`, then `next_rate`.
 
     Nothing is tried beyond a rate that diverged but the middle (of the logarithm) between it and the highest that did
-    not; while fewer than two finished, the lowest is divided by REACH. None: what is left to try has been tried.
+    not; while fewer than two finished, the lowest is divided by REACH. Where the line leads back to a rate that
+    was tried and `aim` lies still beyond all of them, as it may by a single image: a small step past the end there.
+    None: what is left to try has been tried.
     """
     if len(tried) < len(first):
         return first[len(tried)]
@@ -169,9 +171,19 @@ def rate_after(tried: Mapping[float, float | None], first: Sequence[float], aim:
     if len(finished) < 2:
         return float(f"{min(tried) / REACH:.4g}")
     rate, top = next_rate(finished, aim), max(finished)
+    rate = _past_the_end(finished, aim) if rate in finished else rate
     bound = min((r for r in tried if r > top), default=math.inf)
-    rate = float(f"{math.sqrt(top * bound):.4g}") if rate >= bound else rate
+    rate = float(f"{math.sqrt(top * bound):.4g}") if rate is not None and rate >= bound else rate
     return None if rate in tried else rate
+
+
+def _past_the_end(fa: Mapping[float, float], aim: float) -> float | None:
+    """A small step past the end whose FA is nearer to an aim that no two rates enclose; None where some do."""
+    if min(fa.values()) <= aim <= max(fa.values()):
+        return None
+    low, top = min(fa), max(fa)
+    step = REACH**0.25
+    return float(f"{top * step if abs(fa[top] - aim) <= abs(fa[low] - aim) else low / step:.4g}")
 
 
 def next_rate(fa: dict[float, float], aim: float, reach: float = REACH) -> float:
