@@ -38,8 +38,8 @@ def accessible(app, pagename, templatename, context, doctree):
     """Mend the HTML of one page."""
     for old, new in ACCESS:
         context["body"] = context.get("body", "").replace(old, new)
-    # in a cell that is narrow the deviation stands under the mean, with its sign
-    context["body"] = re.sub(r"(<td[^>]*>[^<]*±) ", "\\1\u00a0", context["body"])
+    # a number and its deviation stand on one line
+    context["body"] = re.sub(r"(?<=\d) ± (?=\d)", "\u00a0±\u00a0", context["body"])
 
 
 def setup(app):
