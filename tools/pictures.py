@@ -1,8 +1,8 @@
 """Sphinx extension: figures that show images, drawn a second time for the dark.
 
-In the dark a style sheet turns a figure light on dark (book/static/book.css), and an image would be its own negative. So
-where a cell's metadata say that its figure shows images (mystnb: image: classes: images), the page has two pictures, of
-which the theme shows one: in the second all is turned but the images.
+In the dark a style sheet turns figures light on dark (book/static/book.css), and an image would be its own negative.
+So where a cell's metadata say that its figure shows images (mystnb: image: classes: images), the page has two pictures,
+of which the theme shows one: in the second all is turned but the images.
 """
 
 import re
@@ -17,7 +17,7 @@ SHOWN = re.compile(r'<img (?P<words>[^>]*)class="images" src="(?P<folder>[^"]*?)
 
 
 def boxes(figure: np.ndarray) -> list[tuple[slice, slice]]:
-    """Where a figure on white, uint8 (h, w, 3), shows images: what hangs together, is large, of many colours and full."""
+    """Where a figure on white, uint8 (h, w, 3), shows images: what is large, full and of many colours."""
     drawn = (figure < 255).any(axis=2)
     found = [box for box in ndimage.find_objects(ndimage.label(drawn)[0]) if drawn[box].mean() > FILLED]
     large = [box for box in found if min(drawn[box].shape) >= SMALLEST]
