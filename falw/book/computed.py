@@ -87,9 +87,13 @@ def page_file(name: str) -> str:
     return files("falw.book").joinpath("page", name).read_text("utf-8")
 
 
+# JupyterLab would take the arrows of a control for its own.
+_OWN_KEYS = 'root.addEventListener("keydown", (event) => event.stopPropagation());'
+
+
 def script(*names: str, run: str) -> str:
     """Scripts of the folder page, and a line that is run with the element of the explorer as `root`."""
-    text = "\n".join([*map(page_file, names), run])
+    text = "\n".join([_OWN_KEYS, *map(page_file, names), run])
     return f'<script>(() => {{\nconst root = document.currentScript.closest(".explorer");\n{text}\n}})();</script>'
 
 
@@ -160,8 +164,9 @@ def _widget(slider: Slider) -> Any:
     import ipywidgets
 
     style = {"style": {"description_width": "11em"}, "layout": {"width": "33em", "max_width": "100%"}}
-    if slider.choices:
-        return ipywidgets.Dropdown(options=slider.choices, value=slider.start, description=slider.label, **style)
+    if slider.choices:  # JupyterLab takes the arrow keys of a select box, and leaves a slider its own
+        options = {"options": slider.choices, "value": slider.start}
+        return ipywidgets.SelectionSlider(description=slider.label, **options, **style)
     kind = ipywidgets.FloatSlider if slider.step < 1 else ipywidgets.IntSlider
     bounds = {"min": slider.low, "max": slider.high, "step": slider.step, "value": slider.start}
     return kind(description=slider.label, **bounds, **style)
