@@ -12,7 +12,7 @@ os.environ["FALW_TUNED"] = ""  # rates that a reader adopted are not those of th
 
 # Files and chapters that take longest begin first, as each stays with one process: begun last, one would run on alone.
 LONG = [f"test_{name}" for name in ("window", "engines", "faults", "widgets", "disk", "cli", "grids", "determinism")]
-LONG += ["13-a-target", "01-what-is-forgetting", "09-plug-and-play", "08-benchmarks", "07-falw-line-by-line"]
+LONG += ["13-a-target", "one-rate", "01-what-is-forgetting", "09-plug-and-play", "07-falw-line-by-line"]
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""What the chapters say of stored records, one test a claim, named after its chapter.
+"""What the chapters say of stored records, one test a claim, named after its page.
 
 Gaps to Retrain are computed here from the records as they are on disk, not by the functions that the pages call.
 """
@@ -77,10 +77,10 @@ def printed_table(page, start):
     ]
 
 
-# Chapter 8
+# One rate a method
 
 
-def test_chapter_8_four_methods_have_two_seeds_at_gamma_1_on_textures_and_none_has_fewer_anywhere_else():
+def test_one_rate_four_methods_have_two_seeds_at_gamma_1_on_textures_and_none_has_fewer_anywhere_else():
     few = {}
     for data_set in SETS:
         for method, gamma, _ in stored(data_set):
@@ -89,7 +89,7 @@ def test_chapter_8_four_methods_have_two_seeds_at_gamma_1_on_textures_and_none_h
     assert few == {("textures", m, 1.0): 2 for m in ("sfron", "sfron+falw", "ga+falw", "falw-beta")}
 
 
-def test_chapter_8_only_textures_is_known_by_heart():
+def test_one_rate_only_textures_is_known_by_heart():
     def least(data_set):
         places = [(m, g) for m in ("original", "retrain") for g in (0.0, 0.5, 1.0, 2.0)]
         return min(fmean(stored(data_set)[m, g, s]["scores"]["ra"] for s in range(3)) for m, g in places)
@@ -97,7 +97,7 @@ def test_chapter_8_only_textures_is_known_by_heart():
     assert least("textures") > 99.4 and 90 < least("cifar10") < 92 and 83 < least("tiny-imagenet") < 86
 
 
-def test_chapter_8_all_seeds_of_a_real_set_share_one_sample_of_images():
+def test_one_rate_all_seeds_of_a_real_set_share_one_sample_of_images():
     for data_set in REAL:
         assert {r["setting"]["data_seed"] for r in stored(data_set).values()} == {0}
     assert all(r["setting"]["data_seed"] == r["setting"]["seed"] for r in stored("textures").values())
@@ -118,7 +118,7 @@ def test_chapter_8_all_seeds_of_a_real_set_share_one_sample_of_images():
         ("falw-redrawn salun", "above"),
     ],
 )
-def test_chapter_8_ten_pairs_on_textures(pair, found):
+def test_one_rate_ten_pairs_on_textures(pair, found):
     values = gap_differences("textures", *pair.split(), 0.5)
     assert len(values) == 10 and sign(values) == found
 
@@ -126,7 +126,7 @@ def test_chapter_8_ten_pairs_on_textures(pair, found):
 PAIRS = ("rl+falw rl", "falw salun", "rl-fixed rl", "salun-fixed salun", "rl+falw rl-fixed", "falw salun-fixed")
 
 
-def test_chapter_8_as_described_and_labels_and_weight_over_four_exponents_by_seed():
+def test_one_rate_as_described_and_labels_and_weight_over_four_exponents_by_seed():
     found = {(d, p): sign(over_exponents(d, *p.split())) for d in REAL for p in (*PAIRS, "ga+falw ga")}
     told = {place: word for place, word in found.items() if word != OPEN}
     assert told == {
@@ -139,7 +139,7 @@ def test_chapter_8_as_described_and_labels_and_weight_over_four_exponents_by_see
     assert all(row["low"] < -floor for row, floor in zip(wide, floors, strict=True))  # so it is not "nothing"
 
 
-def test_chapter_8_sfron_is_not_told_over_the_exponents_and_fails_at_2():
+def test_one_rate_sfron_is_not_told_over_the_exponents_and_fails_at_2():
     for data_set in REAL:
         assert sign(over_exponents(data_set, "sfron+falw", "sfron")) == OPEN
         assert mean_gap(data_set, "sfron", 2.0) > 3 * mean_gap(data_set, "sfron", 0.0)
@@ -150,7 +150,7 @@ def test_chapter_8_sfron_is_not_told_over_the_exponents_and_fails_at_2():
     assert sign(gap_differences("tiny-imagenet", "sfron+falw", "sfron", 0.0)) == "above"
 
 
-def test_chapter_8_labels_and_weight_alone_by_exponent():
+def test_one_rate_labels_and_weight_alone_by_exponent():
     stars = {}
     for data_set in SETS:
         for gamma in (0.0, 0.5, 1.0, 2.0, *[1.5] * (data_set == "textures")):
@@ -170,8 +170,8 @@ def test_chapter_8_labels_and_weight_alone_by_exponent():
     }
 
 
-def test_chapter_8_the_table_of_labels_and_weight_has_its_numbers_in_the_right_places():
-    heads, *rows = printed_table("08-benchmarks", "| set and exponent |")
+def test_one_rate_the_table_of_labels_and_weight_has_its_numbers_in_the_right_places():
+    heads, *rows = printed_table("one-rate", "| set and exponent |")
     pairs, sets = [head.split(" − ") for head in heads[1:]], {"CIFAR-10": "cifar10", "Tiny-ImageNet": "tiny-imagenet"}
     assert len(pairs) == 4 and len(rows) == 13
     for place, *cells in rows:
@@ -182,15 +182,15 @@ def test_chapter_8_the_table_of_labels_and_weight_has_its_numbers_in_the_right_p
             assert cell.endswith("*") == (sign(values) != OPEN)
 
 
-def test_chapter_8_two_models_are_beside_retrain_what_the_text_says_and_the_live_table():
+def test_one_rate_two_models_are_beside_retrain_what_the_text_says_and_the_live_table():
     """Of the probabilities that the page carries, with sums done here."""
-    cells = json.loads((ROOT / "book" / "08-benchmarks.ipynb").read_text())["cells"]
+    cells = json.loads((ROOT / "book" / "one-rate.ipynb").read_text())["cells"]
     pages = ["".join(o.get("data", {}).get("text/html", "")) for c in cells for o in c.get("outputs", [])]
     (page,) = [page for page in pages if 'id="explorer-two-models"' in page]
     given = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.S)[1])["constants"]
     p, known, theirs = given["p"], given["known"], given["p"]["retrain"]
     setting = "**textures, tiny, gamma 0.5, original epochs 20, ratio 0.3** (1 seed)"
-    live = {row[0]: row[2] for row in printed_table("08-benchmarks", setting) if len(row) > 2}
+    live = {row[0]: row[2] for row in printed_table("one-rate", setting) if len(row) > 2}
     fa = {name: 100 * fmean(right) for name, right in known.items()}
     for name, value in fa.items():
         printed = live[{"second Retrain": "noise floor"}.get(name, name)]
@@ -211,7 +211,7 @@ def test_chapter_8_two_models_are_beside_retrain_what_the_text_says_and_the_live
     assert image_by_image["ft"] < image_by_image[twin]
 
 
-def test_chapter_8_saluns_rate_on_cifar10_was_chosen_for_less_than_a_point_and_cost_25_of_ra():
+def test_one_rate_saluns_rate_on_cifar10_was_chosen_for_less_than_a_point_and_cost_25_of_ra():
     seen = trials("cifar10-tiny", "salun")
     best = min(seen, key=lambda lr: seen[lr]["gap"])
     beside = seen[0.16]["gap"]  # between the two valleys
@@ -222,7 +222,7 @@ def test_chapter_8_saluns_rate_on_cifar10_was_chosen_for_less_than_a_point_and_c
     assert fas == sorted(fas, reverse=True) and fas[0] > 1.9 * fas[-1]
 
 
-def test_chapter_8_most_of_saluns_distance_on_cifar10_is_ra_and_of_random_labels_fa():
+def test_one_rate_most_of_saluns_distance_on_cifar10_is_ra_and_of_random_labels_fa():
     def part(a, b, *scores):
         both = [[parts_of_gap("cifar10", name, 0.5, s) for s in range(5)] for name in (a, b)]
         return sum(fmean(p[k] for p in both[0]) - fmean(p[k] for p in both[1]) for k in scores)
@@ -242,7 +242,7 @@ def wasserstein(data_set, method, seed):
     return fmean(abs(sum(steps[: k + 1])) for k in range(len(steps)))
 
 
-def test_chapter_8_in_distribution_wrong_labels_are_many_floors_away_and_the_weight_is_further():
+def test_one_rate_in_distribution_wrong_labels_are_many_floors_away_and_the_weight_is_further():
     for data_set in SETS:
 
         def mean(method, data_set=data_set):
@@ -257,7 +257,7 @@ def test_chapter_8_in_distribution_wrong_labels_are_many_floors_away_and_the_wei
             assert sign([wasserstein(data_set, a, s) - wasserstein(data_set, b, s) for s in seeds]) == "above"
 
 
-def test_chapter_8_own_rates_on_the_same_three_seeds():
+def test_one_rate_own_rates_on_the_same_three_seeds():
     def gain(method):
         return fmean(avg_gap("cifar10-borrowed", method, 0.5, s) for s in range(3)) - mean_gap("cifar10", method, 0.5)
 
@@ -265,7 +265,7 @@ def test_chapter_8_own_rates_on_the_same_three_seeds():
     assert abs(gain("rl")) < 0.1 and -4 < gain("salun") < -3
 
 
-def test_chapter_8_table_2_is_neither_shown_nor_excluded_but_at_gamma_2():
+def test_one_rate_table_2_is_neither_shown_nor_excluded_but_at_gamma_2():
     printed = {(r["gamma"], r["method"]): r["gap"] for r in paper.rows(2)}
     outside = []
     for gamma in sorted({gamma for gamma, _ in printed}):
@@ -276,7 +276,7 @@ def test_chapter_8_table_2_is_neither_shown_nor_excluded_but_at_gamma_2():
     assert outside == [2.0]
 
 
-def test_chapter_8_falw_is_third_and_second_in_the_mean_of_three_seeds_and_not_told_from_those_ahead():
+def test_one_rate_falw_is_third_and_second_in_the_mean_of_three_seeds_and_not_told_from_those_ahead():
     methods = ["ft", "rl", "ga", "iu", "be", "bs", "l1-sparse", "sfron", "salun", "falw"]
     for data_set, ahead in (("textures", {"sfron", "rl"}), ("cifar10", {"sfron"})):
         gaps = {m: mean_gap(data_set, m, 0.5) for m in methods}

@@ -385,7 +385,7 @@ SIDES = ("left", "right")
 
 
 def two_models(parts: Mapping[str, Part], groups: Mapping[str, torch.Tensor]) -> None:
-    """Two models side by side over the same forgotten images, each beside Retrain (chapter 8).
+    """Two models side by side over the same forgotten images, each beside Retrain (page one-rate).
 
     parts: the forget set under every model, by name, "retrain" among them; it begins with the last two. groups: classes
     of head, mid and tail (`split.groups`). The page has probabilities to six digits. Raises ValueError where there is
@@ -477,7 +477,7 @@ METRICS = {"gap": "Avg. Gap", "fa": "FA", "ra": "RA", "ta": "TA", "mia": "MIA", 
 
 
 def benchmark(tables: Mapping[str, DataFrame]) -> None:
-    """Frames of `tables.table` under the names of their settings: one metric of one setting as bars (chapter 8)."""
+    """Frames of `tables.table` under the names of their settings: one metric of one setting as bars (page one-rate)."""
     keys = {label: key for key, label in METRICS.items()}
 
     def draw(setting, metric):

@@ -182,7 +182,7 @@ def values_for(row: Method, setting: Setting, table: Tuned) -> dict[str, Any]:
     """The tuned values of a row for the data set and network of a setting.
 
     A data set that was never searched borrows what was chosen on textures, which is a start and no more: rates do not
-    travel (chapter 8).
+    travel (page one-rate of the book).
     """
     borrowed = table.get(f"textures/{setting.model}", {})
     return table.get(f"{setting.dataset}/{setting.model}", borrowed).get(row.tuned_as or row.name, {})
