@@ -17,6 +17,7 @@ spec.loader.exec_module(portable)
         ("by [Eq. 6](06-balance-factor.ipynb#eq-6), and", "by {ref}`Eq. 6 <eq-6>`, and"),
         ("by [Eq. A](#eq-a)", "by {ref}`Eq. A <eq-a>`"),
         ("in [the figure](#fig-tau) to", "in {numref}`fig-tau` to"),
+        ("as [there](06-balance-factor.ipynb#fig-tau),", "as {numref}`fig-tau`,"),
         ("SalUn ([Fan et al. 2024](references.bib#salun)) is", "SalUn {cite}`salun` is"),
         ("[Fan et al. (2024)](references.bib#salun) is", "{cite:t}`salun` is"),
         ("[Benchmark](08-benchmarks.ipynb) and $a | b$", "[Benchmark](08-benchmarks.ipynb) and $a | b$"),

@@ -8,7 +8,7 @@ in a notebook                                   in the built book
 ==============================================  =======================================================================
 `$$ ... \\tag{6} $$`                             the equation, with an anchor
 `[Eq. 6](06-balance-factor.ipynb#eq-6)`         a link to that anchor
-`[the figure](#fig-tau)`                        "Fig. 12", a link to the figure
+`[the figure](#fig-tau)`                        "Fig. 12", a link to the figure; `04-page.ipynb#fig-tau` on another page
 `([Fan et al. 2024](references.bib#salun))`     a citation in brackets; without the outer brackets one in the text
 `![words](static/drawing.svg)`, then `*words*`  a figure with alternative text, caption and the name `fig-drawing`
 `> **Title.** words`                            a box
@@ -28,7 +28,7 @@ CITED = r"\[[^]\n]+\]\(references\.bib#([\w-]+)\)"
 FORMS = [
     (re.compile(r"^\$\$\n((?:(?!\$\$).)*?)\\tag\{(\w+)\}\n\$\$$", re.M | re.S), lambda m: equation(m[1], m[2])),
     (re.compile(r"\[([^]\n]+)\]\((?:[\w-]+\.ipynb)?#(eq-\w+)\)"), r"{ref}`\1 <\2>`"),
-    (re.compile(r"\[[^]\n]+\]\(#(fig-[\w-]+)\)"), r"{numref}`\1`"),
+    (re.compile(r"\[[^]\n]+\]\((?:[\w-]+\.ipynb)?#(fig-[\w-]+)\)"), r"{numref}`\1`"),
     (re.compile(rf"\({CITED}\)"), r"{cite}`\1`"),
     (re.compile(CITED), r"{cite:t}`\1`"),
     (
