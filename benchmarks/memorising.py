@@ -31,7 +31,7 @@ KNOWN_BY_HEART = {
 }
 TRAINING_EPOCHS, UNLEARNING_EPOCHS, RETRAINS, TWO_GAMMAS = 80, 10, 4, (0.5, 2.0)
 FIRST_RATES = {
-    **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
+    **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4), "neggrad+": (0.04, 0.16)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
 }
 

@@ -13,7 +13,7 @@ from stored import ROOT, at_retrains_fa, curves
 from test_claims_evidence import printed_table
 
 FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
-FOLDERS |= {"Tiny-ImageNet by heart": "memorising/tiny-imagenet"}
+FOLDERS |= {"Tiny-ImageNet by heart": "memorising/tiny-imagenet", "NegGrad+ on CIFAR-10": "memorising/cifar10-rivals"}
 PLACES = [("CIFAR-10 by heart", 0.5), ("CIFAR-10 by heart", 2.0), ("textures", 0.5), ("textures", 2.0)]
 HALF, TWO, HALF_TEXTURES = PLACES[:3]
 NAMES = {"rl+falw-epoch": "rl+falw", "falw-epoch": "falw", "falw-every10": "falw"}
@@ -300,6 +300,77 @@ def test_chapter_8_tiny_imagenet_by_heart_says_what_cifar_10_says():
     assert fmean(found[WEIGHT, "w1"]) / 0.009 == pytest.approx(2, abs=0.3)
     ra, w1 = ({m: fmean(at_line(*TWENTY, m, k).values()) for m in ("ft", "rl", "rl-fixed")} for k in ("ra", "w1"))
     assert min(ra, key=ra.get) == min(w1, key=w1.get) == "ft"
+
+
+def test_chapter_8_tiny_imagenet_by_heart_at_gamma_2():
+    place = (TWENTY[0], 2.0)
+    found = {(pair, k): differences(place, pair, k) for pair in (LABELS, WEIGHT, BOTH) for k in ("ra", "ta", "w1")}
+    assert all(len(values) == 3 for values in found.values())
+    told = {where: side(values) for where, values in found.items()}
+    assert told == {
+        **{(LABELS, "ra"): 1, (LABELS, "ta"): 0, (LABELS, "w1"): 1},
+        **{(WEIGHT, "ra"): 0, (WEIGHT, "ta"): 0, (WEIGHT, "w1"): 1},
+        **{(BOTH, "ra"): 1, (BOTH, "ta"): 0, (BOTH, "w1"): 1},
+    }
+    floor = fmean(w1 for seed in retrains(*place, "w1") for w1 in seed)
+    assert round(fmean(found[LABELS, "ra"])) == 32 and floor == pytest.approx(0.005, abs=0.0005)
+    assert fmean(found[LABELS, "w1"]) / floor == pytest.approx(2, abs=0.3)
+    assert fmean(found[WEIGHT, "w1"]) / floor == pytest.approx(0.5, abs=0.1)
+    assert side(differences(TWO, LABELS, "w1")) == -1  # CIFAR-10
+
+
+PUSH = "neggrad+"
+WRONG = ("rl", "rl-fixed", "rl+falw", "rl+lotus-scalar", "salun", "salun-fixed", "falw")
+
+
+def gaps_at_line(place, method):
+    """{seed: what is left of Avg. Gap where FA is the Retrains'}."""
+    ra, ta = (at_line(*place, method, score) for score in ("ra", "ta"))
+    return {seed: (abs(ra[seed]) + abs(ta[seed])) / 4 for seed in ra}
+
+
+def less(a, b):
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def test_chapter_8_neggrad_on_textures_is_closer_than_all_others_at_one_exponent():
+    for other in (*WRONG, "ft"):
+        assert side(less(gaps_at_line(HALF_TEXTURES, PUSH), gaps_at_line(HALF_TEXTURES, other))) == -1, other
+        told = {score: side(differences(HALF_TEXTURES, (PUSH, other), score)) for score in ("ra", "w1")}
+        assert told == {"ra": 1, "w1": -1}, other
+    assert side([*at_line(*HALF_TEXTURES, PUSH, "ta").values()]) == 0
+    for falw in ("rl+falw", "falw"):  # the verdict
+        assert side(differences(HALF_TEXTURES, (PUSH, falw), "ta")) == 1
+    floor = fmean(w1 for seed in retrains(*HALF_TEXTURES, "w1") for w1 in seed)
+    w1 = {m: fmean(at_line(*HALF_TEXTURES, m, "w1").values()) / floor for m in (PUSH, "ft", "rl-fixed")}
+    assert 2.5 < w1[PUSH] < 3 and 7 < w1["ft"] < 8 and w1["rl-fixed"] > 20
+    assert fmean(at_line(*HALF_TEXTURES, PUSH, "ra").values()) == pytest.approx(-1, abs=0.1)
+
+
+def test_chapter_8_neggrad_on_textures_at_gamma_2_is_near_in_distribution_alone():
+    two = ("textures", 2.0)
+    drawn_once = ("rl-fixed", "rl+falw", "rl+lotus-scalar", "salun-fixed", "falw")
+    assert all(side(less(gaps_at_line(two, PUSH), gaps_at_line(two, other))) == 1 for other in drawn_once)
+    assert all(side(differences(two, (PUSH, other), "w1")) == -1 for other in WRONG)
+    assert side(differences(two, (PUSH, "ft"), "w1")) == 0 and side([*at_line(*two, PUSH, "ta").values()]) == -1
+    off = {g: at_retrains_fa("ensemble", lambda r, g=g: r["forget_groups"][g]) for g in ("mid", "tail")}
+    assert all(fmean(of[PUSH, 2.0, seed] for seed in range(6)) > 5 for of in off.values())
+
+
+@pytest.mark.parametrize("gamma, sign_of_ra", [(0.5, 1), (2.0, -1)])
+def test_chapter_8_neggrad_by_heart_loses_ra_and_is_near_in_distribution(gamma, sign_of_ra):
+    ours, cifar, tiny = ((name, gamma) for name in ("NegGrad+ on CIFAR-10", "CIFAR-10 by heart", TWENTY[0]))
+    assert {s: c["retrain"] for s, c in cells(*ours).items()} == {s: c["retrain"] for s, c in cells(*cifar).items()}
+    ra, w1 = (at_line(*ours, PUSH, score) for score in ("ra", "w1"))
+    assert len(ra) == 4 and fmean(ra.values()) < -20 and fmean(at_line(*tiny, PUSH, "ra").values()) < -20
+    assert side(less(ra, at_line(*cifar, "ft", "ra"))) == sign_of_ra
+    assert side(less(gaps_at_line(ours, PUSH), gaps_at_line(cifar, "rl+falw"))) == 1  # the verdict
+    assert side(less(gaps_at_line(ours, PUSH), gaps_at_line(cifar, "rl-fixed"))) == 1
+    assert side(less(gaps_at_line(tiny, PUSH), gaps_at_line(tiny, "rl-fixed"))) == (1 if gamma == 0.5 else 0)
+    for other in ("rl", "rl-fixed", "rl+falw", "salun", "falw"):
+        assert all(value < 0 for value in less(w1, at_line(*cifar, other, "w1"))), other
+    for other in ("rl", "rl-fixed", "rl+falw"):
+        assert all(value < 0 for value in differences(tiny, (PUSH, other), "w1")), other
 
 
 def test_verdict_with_twice_the_channels_redrawn_labels_keep_ra():

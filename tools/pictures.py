@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 SMALLEST, COLOURS, FILLED = 30, 16, 0.7  # pixels a side, and more colours than a bar, and less white than a diagram
-SHOWN = re.compile(r'<img (?P<words>[^>]*)class="images" src="(?P<folder>[^"]*?)(?P<name>[^"/]+)\.png"')
+PICTURE = re.compile(r'<img (?P<words>[^>]*)class="images" src="(?P<folder>[^"]*?)(?P<name>[^"/]+)\.png"')
 
 
 def boxes(figure: np.ndarray) -> list[tuple[slice, slice]]:
@@ -44,7 +44,7 @@ def both(app, pagename, templatename, context, doctree):
         dark = f'<img {m["words"]}class="only-dark" src="{m["folder"]}{m["name"]}-dark.png"/>'
         return f'{dark}<img {m["words"]}class="only-light" src="{m["folder"]}{m["name"]}.png"'
 
-    context["body"] = SHOWN.sub(two, context.get("body", ""))
+    context["body"] = PICTURE.sub(two, context.get("body", ""))
 
 
 def setup(app):
