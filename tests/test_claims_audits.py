@@ -415,3 +415,12 @@ def test_verdict_an_auditor_who_does_not_know_the_method():
     for gamma in (0.5, 2.0):
         for ours, base in (("falw-epoch", "salun-fixed"), ("rl+falw-epoch", "rl-fixed")):
             assert all(abs(found[ours, gamma, k] - found[base, gamma, k]) < 0.05 for k in ("all", *ENDS, "mid"))
+
+
+def test_chapter_11_neggrad_over_forgets_in_the_head_alone():
+    over = {k: mean("neggrad+", 0.5, "iam", "over", k) for k in ("all", "head", "mid", "tail")}
+    assert {k: round(v) for k, v in over.items()} == {"all": 8, "head": 18, "mid": 0, "tail": 0}
+    of_one = fmean(number("iam", "over")(r) for r in retrains(0.5))
+    assert 1 / 8.5 < (over["all"] + of_one) / 100 < 1 / 7.5
+    lira = {k: round(mean("neggrad+", 2.0, "lira", "auc", k), 2) for k in ("head", "mid", "tail")}
+    assert lira == {"head": -0.10, "mid": 0.16, "tail": 0.11}
