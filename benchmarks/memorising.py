@@ -36,7 +36,7 @@ FIRST_RATES = {
     **{"rl": (0.04, 0.16), "salun": (0.04, 0.16), "ft": (0.1, 0.4)},
     **dict.fromkeys(("rl-fixed", "rl+falw-epoch", "salun-fixed", "falw-epoch"), (0.01, 0.04)),
 }
-RIVAL_RATES = {"neggrad+": (0.04, 0.16)}  # by name only: what the paper does not compare with
+RIVAL_RATES = {"neggrad+": (0.04, 0.16)}  # by name only, as any row: one that is in neither begins at `coarse_rates`
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,14 +51,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.add_argument("--rates", type=int, default=4, help="of each method (default: %(default)s)")
     given.add_argument("--epochs", type=int, default=UNLEARNING_EPOCHS, help="of unlearning (default: %(default)s)")
     args = given.parse_args(argv)
-    known = {**FIRST_RATES, **RIVAL_RATES}
-    first = {name: [rate * UNLEARNING_EPOCHS / args.epochs for rate in known[name]] for name in args.methods.split(",")}
+    methods = args.methods.split(",")
+    known = {name: rates for name, rates in {**FIRST_RATES, **RIVAL_RATES}.items() if name in methods}
+    first = {name: [rate * UNLEARNING_EPOCHS / args.epochs for rate in rates] for name, rates in known.items()}
     for seed in map(int, args.seeds.split(",")):
         for gamma in map(float, args.gammas.split(",")):
             setting = replace(KNOWN_BY_HEART[args.images], gamma=gamma, seed=seed, data_seed=seed)
             references = {"original_epochs": TRAINING_EPOCHS, "retrains": RETRAINS, "rates": args.rates}
             how = {"root": args.root, "device": "cpu", "jobs": 1}
-            curve(setting, [*first], args.out, first_rates=first, epochs=args.epochs, **references, **how)
+            curve(setting, methods, args.out, first_rates=first, epochs=args.epochs, **references, **how)
 
 
 if __name__ == "__main__":

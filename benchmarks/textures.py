@@ -106,7 +106,7 @@ def width(args: argparse.Namespace) -> list[Job]:
 
 
 def tuning(args: argparse.Namespace) -> list[Job]:
-    """Six rates of every method that has a search."""
+    """The values of every method that has a search."""
     return [
         Job(drawn(gamma, (100, 101, 102)), {method: [first * factor**k for k in powers]}, 2, len(powers), coefficient)
         for gamma, method in asked(args)

@@ -290,9 +290,7 @@ def test_chapter_11_neggrad_is_told_in_the_head():
     hits = {m: over_runs(m, name="tpr") for m in ("neggrad+", "lotus")}
     assert all(0.15 <= v < 0.155 for v in hits.values())
     assert all(over_runs("neggrad+", name=k) > told["all"] for k in ("retained", "unseen"))
-    assert fmean(a - b for a, b in zip(of_runs("neggrad+"), of_runs("ft"), strict=True)) == pytest.approx(
-        0.11, abs=0.005
-    )
+    assert round(told["all"] - over_runs("ft"), 2) == 0.11
     off = [shadow_runs()[m, s][0]["scores"]["fa"] for s in range(32) for m in ("neggrad+", "retrain")]
     assert -2.5 < fmean(off[::2]) - fmean(off[1::2]) < -1.5
 

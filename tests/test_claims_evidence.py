@@ -148,6 +148,14 @@ def test_one_rate_sfron_is_not_told_over_the_exponents_and_fails_at_2():
     assert all(3 < mean_gap("cifar10", "sfron", gamma) < 4.01 for gamma in (0.0, 0.5, 1.0))
     assert sign(gap_differences("cifar10", "sfron+falw", "sfron", 1.0)) == "above"
     assert sign(gap_differences("tiny-imagenet", "sfron+falw", "sfron", 0.0)) == "above"
+    places = [(data_set, gamma) for data_set in ("cifar10", "tiny-imagenet") for gamma in (0.0, 0.5, 1.0)]
+    further = [p for p in places if mean_gap(p[0], "sfron+falw", p[1]) > mean_gap(p[0], "sfron", p[1])]
+    assert further == [("cifar10", 0.5), ("cifar10", 1.0), ("tiny-imagenet", 0.0)]
+
+
+def test_one_rate_two_seeds_of_iu_broke_the_network():
+    ra = sorted(stored("tiny-imagenet")["iu", 0.5, seed]["scores"]["ra"] for seed in range(3))
+    assert [round(v, 1) for v in ra[:2]] == [3.9, 6.5] and ra[2] > 70
 
 
 def test_one_rate_labels_and_weight_alone_by_exponent():
