@@ -11,8 +11,11 @@ os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 os.environ["FALW_TUNED"] = ""  # rates that a reader adopted are not those of the book
 
 # Files and chapters that take longest begin first, as each stays with one process: begun last, one would run on alone.
-LONG = [f"test_{name}" for name in ("window", "engines", "faults", "widgets", "disk", "cli", "grids", "determinism")]
-LONG += ["13-a-target", "one-rate", "01-what-is-forgetting", "09-plug-and-play", "07-falw-line-by-line"]
+# The first chapter trains what others ask for, too: were they beside it from the start, they would wait for its files.
+LONG = ["13-a-target", "test_window", "test_engines", "test_faults", "one-rate", "01-what-is-forgetting"]
+LONG += ["09-plug-and-play", "10-your-own-data", "07-falw-line-by-line", "11-auditing", "verdict"]
+LONG += [f"test_{name}" for name in ("widgets", "disk", "cli", "methods", "networks", "properties", "determinism")]
+LONG += ["05-z-score-weight", "04-observed-deviations", "03-one-formula", "08-benchmarks", "12-why"]
 
 
 def pytest_collection_modifyitems(items):
