@@ -5,9 +5,13 @@ import json
 from itertools import pairwise
 from statistics import fmean
 
+import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+import torch
+from scipy.stats import beta, kstest, ttest_1samp
 from stored import ROOT, at_retrains_fa, curves, fa_of, is_retrain
+
+from falw.weights import beta_fit
 
 FOLDER = ROOT / "results" / "mechanism"
 WRONG = ("rl", "rl-fixed", "rl+falw-epoch", "falw-epoch")
@@ -210,7 +214,7 @@ def test_whole_classes_are_most_of_what_is_forgotten_at_two():
 # 7. Normal or Beta
 
 
-def test_a_normal_is_refused_far_more_often_than_a_beta_and_that_more_often_than_nothing():
+def test_a_normal_is_refused_far_more_often_than_a_beta():
     for gamma, model in ((HALF, "original"), (HALF, "retrain"), (TWO, "retrain")):
         of = {
             name: [entry[model][name] for entry in lines("fits", gamma)] for name in ("normal", "beta", "two samples")
@@ -218,7 +222,17 @@ def test_a_normal_is_refused_far_more_often_than_a_beta_and_that_more_often_than
         assert span([a - b for a, b in zip(of["normal"], of["beta"], strict=True)]).low > 0
         assert 0.7 < fmean(of["normal"]) < 0.95 and 0.25 < fmean(of["beta"]) < 0.31
         assert fmean(of["beta"]) < 0.4 * fmean(of["normal"]) and fmean(of["two samples"]) < 0.04
-        assert 7 < fmean(of["beta"]) / fmean(of["two samples"]) < 14
+
+
+def test_a_true_beta_fitted_to_25_images_is_refused_in_about_a_quarter_of_classes():
+    rng, classes = np.random.default_rng(0), 300
+    for shape in ((0.3, 0.15), (0.6, 0.3), (1, 0.5), (2, 1)):
+        p = torch.tensor(rng.beta(*shape, (classes, 25))).flatten()
+        fit = beta_fit(p, torch.arange(classes).repeat_interleave(25), classes)
+        drawn = rng.beta(*shape, (classes, 50))
+        laws = (beta(*ends) for ends in zip(fit.alpha.tolist(), fit.beta.tolist(), strict=True))
+        refused = [kstest(others, law.cdf).pvalue < 0.05 for others, law in zip(drawn, laws, strict=True)]
+        assert 0.15 < fmean(refused) < 0.35
 
 
 def test_the_two_weights_order_images_alike_after_unlearning_and_not_at_the_start():

@@ -1,8 +1,9 @@
-"""Sphinx extension: figures that show images, drawn a second time for the dark.
+"""Sphinx extension: figures that show images, drawn a second time for the dark; wide ones scroll on a phone.
 
 In the dark a style sheet turns figures light on dark (book/static/book.css), and an image would be its own negative.
 So where a cell's metadata say that its figure shows images (mystnb: image: classes: images), the page has two pictures,
-of which the theme shows one: in the second all is turned but the images.
+of which the theme shows one: in the second all is turned but the images. A figure of several panels in a row, shrunk
+to a phone's width, could not be read: it is put into a box in which it scrolls.
 """
 
 import re
@@ -13,7 +14,9 @@ from PIL import Image
 from scipy import ndimage
 
 SMALLEST, COLOURS, FILLED = 30, 16, 0.7  # pixels a side, and more colours than a bar, and less white than a diagram
+WIDE, READABLE = 1000, 0.45  # pixels of a figure that scrolls, and the smallest scale at which its numbers can be read
 PICTURE = re.compile(r'<img (?P<words>[^>]*)class="images" src="(?P<folder>[^"]*?)(?P<name>[^"/]+)\.png"')
+DRAWN = re.compile(r'(<img [^>]*class="only-dark"[^>]*>)?<img [^>]*src="[^"]*?_images/(?P<name>[^"/]+)\.png"[^>]*>')
 
 
 def boxes(figure: np.ndarray) -> list[tuple[slice, slice]]:
@@ -33,7 +36,7 @@ def in_the_dark(figure: np.ndarray) -> np.ndarray:
 
 
 def both(app, pagename, templatename, context, doctree):
-    """Put the second picture of every figure that shows images beside the first one."""
+    """Put the second picture of every figure that shows images beside the first one, and wide figures into boxes."""
     stored = {Path(name).stem: source for source, name in app.builder.images.items()}
 
     def two(m):
@@ -44,7 +47,13 @@ def both(app, pagename, templatename, context, doctree):
         dark = f'<img {m["words"]}class="only-dark" src="{m["folder"]}{m["name"]}-dark.png"/>'
         return f'{dark}<img {m["words"]}class="only-light" src="{m["folder"]}{m["name"]}.png"'
 
-    context["body"] = PICTURE.sub(two, context.get("body", ""))
+    def box(m):
+        with Image.open(Path(app.srcdir, stored[m["name"]])) as figure:
+            width = figure.width
+        least = f"--least: {round(READABLE * width)}px"
+        return f'<div class="wide" tabindex="0" style="{least}">{m[0]}</div>' if width > WIDE else m[0]
+
+    context["body"] = DRAWN.sub(box, PICTURE.sub(two, context.get("body", "")))
 
 
 def setup(app):

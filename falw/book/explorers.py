@@ -576,7 +576,7 @@ def rest_point() -> None:
         ax.axvline(retrain, color="black", linestyle=":", linewidth=1, label="Retrain's p")
         ax.plot(rest, pull * (retrain - rest), "o", color=plots.colour("falw"), markersize=8, label="at rest")
         ax.set(xlim=(0, 1), ylim=(0, 2), xlabel="probability of the true class p", ylabel="force on the logit")
-        ax.legend(frameon=False, loc="upper right", fontsize="small")
+        ax.legend(frameon=False, loc="upper left", fontsize="small")
         return ax
 
     def alt(weight, pull, retrain):

@@ -264,7 +264,7 @@ def metric_bars(rows: DataFrame, column: str, label: str, ax: Axes | None = None
         shown[mean],
         xerr=shown[sd].fillna(0),
         color=[colour(name) or "#777777" for name in shown["method"]],
-        error_kw={"elinewidth": 1, "ecolor": "#444444"},
+        error_kw={"elinewidth": 1, "ecolor": "#000000"},
     )
     for value in rows.loc[rows["method"] == reference, mean]:
         ax.axvline(value, color="black", linestyle="--", linewidth=1, label=reference)

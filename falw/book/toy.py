@@ -125,7 +125,7 @@ def draw_plane(of: Toy, moment: Moment, ax: Axes) -> Axes:
         lead = best[..., c] - best[..., [k for k in range(3) if k != c]].amax(-1)
         ax.contour(np.linspace(0, 255, CELLS), np.linspace(0, 255, CELLS), lead, [0], colors="#333333", linewidths=0.8)
     x, y = of.data.train.x.flatten(1), of.data.train.y
-    for index, size, edge in ((of.split.retain, 10, "none"), (of.split.forget, 46, "#000000")):
+    for index, size, edge in ((of.split.retain, 10, "none"), (of.split.forget, 46, "#333333")):
         ax.scatter(*x[index].T, s=size, c=[INK[c] for c in y[index].tolist()], edgecolors=edge, linewidths=1.2)
     ax.set(xticks=[], yticks=[], xlim=(0, 255), ylim=(0, 255))
     return ax

@@ -47,9 +47,11 @@ LAID_OUT = """desktop => {
     const edge = article.getBoundingClientRect().right - parseFloat(getComputedStyle(article).paddingRight) + 1;
     const say = (what, e) => found.push(`${what}: ${e.textContent.trim().slice(0, 60)}`);
     for (const e of article.querySelectorAll("table, img, figure, pre, .explorer, select, input")) {
-        const box = e.closest(".pst-scrollable-table-container, .explorer-table, .output") ?? e;
+        const box = e.closest(".pst-scrollable-table-container, .explorer-table, .output, .wide") ?? e;
         if (box.getBoundingClientRect().right > edge) say("wider than the column", e);
-        if (box !== e && !/auto|scroll/.test(getComputedStyle(box).overflowX)) say("does not scroll", e);
+        if (box !== e && box.scrollWidth > box.clientWidth + 1 && !/auto|scroll/.test(getComputedStyle(box).overflowX))
+            say("does not scroll", e);
+        if (e.src && e.naturalWidth && e.clientWidth && e.clientWidth < 0.34 * e.naturalWidth) say("too small", e);
         if (desktop && box !== e && box.scrollWidth > box.clientWidth + 1) say("cut off", e);
     }
     if (desktop)
@@ -73,6 +75,16 @@ def test_nothing_is_cut_off_or_broken(path, width, visit):
     page = visit(path, width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(LAID_OUT, width > 390) == []
+
+
+WITH_TWO_PICTURES = [path for path in PAGES if soup[path].select("img.only-dark")]
+
+
+@pytest.mark.parametrize("path", WITH_TWO_PICTURES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_caption_is_shown(path, scheme, visit):
+    heights = visit(path, scheme).evaluate("[...document.querySelectorAll('figcaption')].map(e => e.clientHeight)")
+    assert heights and min(heights) > 9
 
 
 WITH_EQUATIONS = [path for path in PAGES if soup[path].select("div.math")]
