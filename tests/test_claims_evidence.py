@@ -334,6 +334,19 @@ def how_many(data_set, source):
     return tuple(words.count(word) for word in (claims.HOLDS, claims.FAILS, OPEN))
 
 
+def test_verdict_where_more_right_answers_than_retrains_agree_with_the_papers_table_2():
+    more_right = []
+    for data_set in ("textures", "cifar10", "tiny-imagenet"):
+        for claim, evidence in claims.judge(records(ROOT / "results" / "cpu" / data_set)):
+            if "over-forgetting in accuracy" in claim.text:
+                more_right += [(e.what.split()[2], e.gamma) for e in evidence if e.verdict() == claims.FAILS]
+    late = [method for method, gamma in more_right if gamma >= 1]
+    assert (len(more_right), len(late), late.count("salun")) == (16, 7, 2)
+    printed = {(row["method"], row["gamma"]): row["fa"] for row in paper.rows(2)}
+    assert all(printed["salun", gamma] > printed["retrain", gamma] for gamma in (1, 1.5, 2))
+    assert not any(method == "rl" for method, _ in printed)
+
+
 def test_verdict_the_lead_of_falw_in_the_paper():
     of_setting = {}
     for number in (1, 2, 4, 5, 6):
