@@ -50,3 +50,10 @@ def test_the_histogram_of_account_30_has_the_slope_that_is_stored():
     fit = linregress(np.log(np.arange(1, len(counts) + 1)), np.log(counts))
     assert -fit.slope == pytest.approx(STORED["slopes"]["every genre"][29], abs=6e-4)
     assert (len(counts), counts[0], STORED["films"][29]) == (19, 565, 1011)
+
+
+@pytest.mark.parametrize(("genres", "slope"), [(6, 0.7), (16, 1.2), (19, 1.5)])
+def test_account_30_falls_faster_the_more_of_its_genres_are_fitted(genres, slope):
+    counts = np.sort([*STORED["account 30"].values()])[::-1][:genres]
+    fit = linregress(np.log(np.arange(1, genres + 1)), np.log(counts))
+    assert -fit.slope == pytest.approx(slope, abs=0.05)
