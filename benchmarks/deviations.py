@@ -6,6 +6,9 @@
 rows of `brakes` with their distances, and five files: deviations.json, of each cell how far forgotten, unseen and
 retained images lie from the Retrains, and where the weight points; yardstick.json, what explains a Retrain's p_i;
 samples.json, that image by image; fits.json, normal or Beta; stand_ins.json, mu_c without unseen images or with few.
+
+Predictions are not in the repository. What `--to` already says of cells and settings whose predictions are not in
+`--out` stays as it is.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from falw.weights import balance_factor, beta_fit, beta_weight, class_stats, for
 
 REFERENCE_METHODS = ("rl", "rl-fixed", "rl+falw-epoch", "falw-epoch", "ft")
 NEIGHBOURS, TAU, LEVEL, DIGITS = 20, 0.15, 0.05, 5
+FILES = ("distances", "deviations", "yardstick", "fits", "samples", "stand_ins")
 
 
 # How far images lie from the Retrains
@@ -243,39 +247,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.to.mkdir(parents=True, exist_ok=True)
     asked = {json.dumps(setting.description, sort_keys=True): setting for setting in settings()}
-    far, explaining, fits, of_images, standing = {}, {}, {}, {}, {}
-    rows: list[Record] = []
+    distances = read_distances(args.out)
+    found: dict[str, dict[str, Any]] = {name: {} for name in FILES}
     for same in together(stored_records(args.out)):
         setting = asked.get(json.dumps({**Setting().description, **same[0]["setting"]}, sort_keys=True))
-        if setting is None:
+        same = [r for r in same if (args.out / f"{r['key']}.npz").exists()]
+        if setting is None or not any(r["method"] == RETRAIN for r in same):
             continue
-        rows += [r for r in same if "row" in r]
         kept = [r for r in same if "row" in r or r["method"] in (ORIGINAL, RETRAIN, *REFERENCE_METHODS)]
         place = f"{setting.gamma:g}, {setting.seed}"
-        of_keys, explaining[place], fits[place] = of_setting(kept, setting, args.out)
-        far |= of_keys
+        of_keys, found["yardstick"][place], found["fits"][place] = of_setting(kept, setting, args.out)
+        found["deviations"] |= of_keys
         if setting.gamma == RUN_GAMMAS[0]:  # at the other whole classes are gone
-            standing[place] = stand_ins(setting, args.out)
+            found["stand_ins"][place] = stand_ins(setting, args.out)
         if setting.seed == 0:
-            of_images[place] = samples(kept, setting, args.out)
-    distances = read_distances(args.out)
-    write_lines(args.to / "distances.json", {r["key"]: distances[r["key"]] for r in rows if r["key"] in distances})
-    for name, found in (
-        ("deviations", far),
-        ("yardstick", explaining),
-        ("fits", fits),
-        ("samples", of_images),
-        ("stand_ins", standing),
-    ):
-        write_lines(args.to / f"{name}.json", found)
-    for record in rows:
-        name = f"{record['key']}.json"
-        write_atomic(args.to / name, lambda f, name=name: f.write((args.out / name).read_bytes()))
+            found["samples"][place] = samples(kept, setting, args.out)
+        for key in [r["key"] for r in same if "row" in r]:
+            found["distances"][key] = distances[key]
+            write_atomic(args.to / f"{key}.json", lambda f, key=key: f.write((args.out / f"{key}.json").read_bytes()))
+    for name, entries in found.items():
+        write_lines(args.to / f"{name}.json", entries)
 
 
-def write_lines(path: Path, found: Mapping[str, Any]) -> None:
-    """A file of one line a cell or setting."""
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+def write_lines(path: Path, entries: Mapping[str, Any]) -> None:
+    """A file of one line a cell or setting; what is in it of others stays."""
+    entries = {**(json.loads(path.read_text()) if path.exists() else {}), **entries}
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
     write_atomic(path, lambda f: f.write(f"{{\n{lines}\n}}\n".encode()))
 
 
