@@ -66,6 +66,14 @@ def test_cells_are_short():
         assert max(len(c.source.splitlines()) for c in execute.code_cells(read(path))) <= 25, path.stem
 
 
+def test_lines_of_commands_and_code_in_the_text_fit_the_page():
+    pages = {path.stem: "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown") for path in CHAPTERS}
+    pages |= {path.stem: path.read_text() for path in (ROOT / "book").glob("*.md")}
+    blocks = [(page, code) for page, text in pages.items() for info, code in BLOCK.findall(text) if "{" not in info]
+    assert len(blocks) > 50
+    assert [(page, line) for page, block in blocks for line in block.splitlines() if len(line) > 90] == []
+
+
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text():
     for path in CHAPTERS:
         drawn = [c for c in execute.code_cells(read(path)) if any("image/png" in o.get("data", {}) for o in c.outputs)]
@@ -109,6 +117,7 @@ def test_chapter_has_exercises_with_a_solution_that_is_folded_everywhere():
 
 
 GRADED = re.compile(r"\*\*Exercise: .+, (★{1,3})\.\*\*\n", re.M)
+BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.M | re.S)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 

@@ -9,6 +9,7 @@ import re
 from statistics import fmean
 
 import pytest
+from scipy.stats import t
 from stored import ROOT, at_retrains_fa, curves, is_retrain
 
 from falw.lab.tables import OPEN, interval, side_of
@@ -422,3 +423,24 @@ def test_chapter_11_neggrad_over_forgets_in_the_head_alone():
     assert 1 / 8.5 < (over["all"] + of_one) / 100 < 1 / 7.5
     lira = {k: round(mean("neggrad+", 2.0, "lira", "auc", k), 2) for k in ("head", "mid", "tail")}
     assert lira == {"head": -0.10, "mid": 0.16, "tail": 0.11}
+
+
+def test_verdict_the_weight_brings_the_mid_three_hundredths_nearer_by_lira_at_2():
+    moved = {}
+    for weighted, plain in (("falw-epoch", "salun-fixed"), ("rl+falw-epoch", "rl-fixed")):
+        for gamma in (0.5, 2.0):
+            for group in ("all", "head", "mid", "tail"):
+                found = read_off("lira", "auc", group)
+                seeds = [s for m, g, s in found if (m, g) == (weighted, gamma) and (plain, gamma, s) in found]
+                values = [found[weighted, gamma, s] - found[plain, gamma, s] for s in seeds]
+                moved[weighted, gamma, group] = fmean(values), side_of(interval(values), "below", "above")
+    for weighted in ("falw-epoch", "rl+falw-epoch"):
+        mean_of, word = moved[weighted, 2.0, "mid"]
+        assert 0.025 < mean_of < 0.036 and word == "above"  # the mid is told for forgotten: below chance
+        assert all(abs(moved[weighted, g, "all"][0]) < 0.0105 for g in (0.5, 2.0))
+    assert mean("rl-fixed", 2.0, "lira", "auc", "mid") < 0
+
+
+def test_chapter_11_a_fourth_draw_is_as_far_off_as_the_method_one_time_in_five():
+    far = float(re.search(r"rl-fixed +([+-][\d.]+) SD", cells()["lira-code"])[1])
+    assert 2 * t.sf(abs(far) / (1 + 1 / 3) ** 0.5, df=2) == pytest.approx(0.2, abs=0.02)

@@ -187,6 +187,23 @@ def test_chapter_8_resnet_18_between_two_rates_of_four_seeds():
     assert min(far) / floor > 44 and len(far) > 40
 
 
+def test_chapter_8_a_third_rate_takes_random_labels_drawn_once_a_point_closer_than_two_do():
+    _, *rows = printed_table("08-benchmarks", "| seed 0 |")
+    ra_and_ta = {method: list(map(float, values)) for method, *values in rows}
+    gaps = {m: [(abs(v[k]) + abs(v[k + 2])) / 4 for k in (0, 1)] for m, v in ra_and_ta.items()}  # FA and MIA are equal
+    two, three = (gaps["rl-fixed"][k] - gaps["rl"][k] for k in (0, 1))
+    assert (two, three) == pytest.approx((-0.2, -1.2), abs=0.05)
+    ra = [ra_and_ta["rl-fixed"][k] - ra_and_ta["rl"][k] for k in (0, 1)]
+    assert ra == pytest.approx([4, 6], abs=0.25)
+
+
+def test_verdict_redrawn_labels_have_retrains_ta_by_heart():
+    for method in ("rl", "salun"):
+        for gamma in (0.5, 2.0):
+            ta = at_line("CIFAR-10 by heart", gamma, method, "ta")
+            assert abs(fmean(ta.values())) < 1.3, (method, gamma)
+
+
 # LoTUS on the verdict page
 
 EXPONENTS = {"½": [0.5], "2": [2.0], "both": [0.5, 2.0]}
@@ -233,6 +250,39 @@ def test_chapter_8_lotus_loses_a_fifth_of_ra_and_is_uneven_and_only_fine_tuning_
     wrong = ("rl", "rl-fixed", "rl+falw", "rl+lotus-scalar", "salun", "salun-fixed", "falw")
     lotus, tuned, *others = (fmean(at_line(*HALF_TEXTURES, m, "w1").values()) for m in ("lotus", "ft", *wrong))
     assert tuned < lotus < min(others) / 2
+
+
+@functools.cache
+def kl_off(folder):
+    """(method, gamma, seed): KL to the Retrains less theirs, at their FA."""
+    far = json.loads((ROOT / "results" / folder / "distances.json").read_text())
+    return at_retrains_fa(folder, lambda record: far[record["key"]]["all"]["kl"])
+
+
+def kl_above(folder, gamma, method, other):
+    """KL of a method less that of another, one value a seed at which both are at the Retrains' FA."""
+    found = kl_off(folder)
+    seeds = [s for m, g, s in found if (m, g) == (method, gamma) and (other, gamma, s) in found]
+    return [found[method, gamma, s] - found[other, gamma, s] for s in seeds]
+
+
+TAUGHT_WRONG = ("rl", "rl-fixed", "rl+falw-epoch", "salun", "salun-fixed", "falw-epoch")
+
+
+def test_chapter_8_image_by_image_lotus_and_neggrad_are_further_than_wrong_labels_on_textures_at_one_half():
+    for method, least, most in (("lotus", 0.5, 1.0), ("neggrad+", 0.65, 1.15)):
+        for other in TAUGHT_WRONG:
+            values = kl_above("ensemble", 0.5, method, other)
+            assert len(values) == 6 and side(values) == 1 and least < fmean(values) < most, (method, other)
+    assert fmean(kl_above("ensemble", 0.5, "lotus", "rl+falw-epoch")) == pytest.approx(0.56, abs=0.01)
+
+
+def test_chapter_8_by_heart_neggrad_is_nearer_image_by_image_at_one_half_alone():
+    off = kl_off("memorising/cifar10"), kl_off("memorising/cifar10-rivals")
+    for gamma, expected in ((0.5, -1), (2.0, 1)):
+        both = {s: v for (m, g, s), v in off[1].items() if (m, g) == ("neggrad+", gamma)}
+        theirs = {s: v for (m, g, s), v in off[0].items() if (m, g) == ("rl-fixed", gamma)}
+        assert side([both[s] - theirs[s] for s in sorted(both.keys() & theirs.keys())]) == expected
 
 
 def tail_of(record):

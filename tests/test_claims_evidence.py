@@ -534,6 +534,25 @@ def w1_of(record):
     return distances_by_heart()[record["key"]]["all"]["w1"]
 
 
+def test_verdict_at_one_rate_the_weight_is_shown_to_keep_fa_nearer_in_four_places_of_26():
+    pairs, told = (("rl+falw", "rl-fixed"), ("falw", "salun-fixed")), {}
+    for data_set in SETS:
+        for a, b in pairs:
+            for gamma in sorted({g for m, g, _ in stored(data_set) if m == a}):
+                seeds = seeds_of(data_set, gamma, a, b)
+                off = [[parts_of_gap(data_set, m, gamma, s)["fa"] for s in seeds] for m in (a, b)]
+                values = [x - y for x, y in zip(*off, strict=True)]
+                if len(values) > 2:
+                    told[data_set, a, gamma] = sign(values)
+    assert {place for place, word in told.items() if word == "below"} == {
+        ("textures", "rl+falw", 0.5),
+        ("textures", "rl+falw", 2.0),
+        ("textures", "falw", 2.0),
+        ("cifar10", "rl+falw", 2.0),
+    }
+    assert len(told) == 26 and "above" not in told.values()
+
+
 def test_verdict_by_heart_the_labels_gain_ra_and_cost_ta_and_the_weight_costs_ra_and_distance():
     ra, ta = (lambda record, k=k: record["scores"][k] for k in ("ra", "ta"))
     for gamma, gained, lost in ((0.5, 30, 9), (2.0, 22, 4)):

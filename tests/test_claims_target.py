@@ -148,6 +148,7 @@ def test_over_the_rates_the_fixed_labels_stop_and_the_others_do_not():
     assert max(fa) - min(fa) < 6 and min(ra[:-1]) > 99 and ra[-1] < 95
     falls = [max(means(m, "fa")) - min(means(m, "fa")) for m in RIVALS]
     assert 18 < min(falls) < 19.5 and 86 < max(falls) < 87
+    assert max(means("lotus", "fa")) - min(means("lotus", "fa")) == pytest.approx(49, abs=0.5)  # it moves its labels
 
 
 @functools.cache

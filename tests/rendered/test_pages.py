@@ -69,12 +69,19 @@ LAID_OUT = """desktop => {
 }"""
 
 
+# Whether each wide figure scrolls, and what stands above it.
+WIDE = """[...document.querySelectorAll('.wide')].map(
+    e => [e.scrollWidth > e.clientWidth, getComputedStyle(e, '::before').content])"""
+
+
 @pages
 @pytest.mark.parametrize("width", [1200, 390])
 def test_nothing_is_cut_off_or_broken(path, width, visit):
     page = visit(path, width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(LAID_OUT, width > 390) == []
+    for scrolls, says in page.evaluate(WIDE):
+        assert (scrolls, "scroll" in says) == (width == 390,) * 2
 
 
 WITH_TWO_PICTURES = [path for path in PAGES if soup[path].select("img.only-dark")]
