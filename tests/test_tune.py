@@ -455,7 +455,8 @@ def test_records_of_a_study_are_trials_where_every_seed_ran():
     }
     for trial in trials:
         of = [r for r in stored if r["setting"]["gamma"] == 2.0 and r["method"] == trial["method"]]
-        of = {r["setting"]["seed"]: r for r in of if r["config"]["lr"] == trial["changes"]["lr"]}
+        ((turned, value),) = trial["changes"].items()
+        of = {r["setting"]["seed"]: r for r in of if r["config"][turned] == value}
         gaps = [gap(Scores(**of[seed]["scores"]), retrains[seed]) for seed in (100, 101, 102)]
         assert trial["gaps"] == pytest.approx(gaps) and trial["gap"] == pytest.approx(sum(gaps) / 3)
     assert {*bootstrap_choice(trials, 20).method} == {trial["method"] for trial in trials}
