@@ -43,12 +43,17 @@ def curves(folder):
     if folder.startswith("gpu"):  # rates lie far apart there, and only those of all seeds err alike
         every = [{rate_of(r) for r in records} for records in found.values()]
         found = {p: [r for r in records if all(rate_of(r) in seed for seed in every)] for p, records in found.items()}
-    return {place: sorted(records, key=lambda r: r["config"]["lr"]) for place, records in found.items()}
+    return {place: sorted(records, key=turned) for place, records in found.items()}
+
+
+def turned(record):
+    """What decides how much a method forgets: its rate, or the coefficient of SSD, which has none."""
+    return record["config"]["coefficient" if record["method"] == "ssd" else "lr"]
 
 
 def rate_of(record):
     """A method and its rate."""
-    return record["method"], record["config"]["lr"]
+    return record["method"], turned(record)
 
 
 def at_retrains_fa(folder, value):

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 from scipy.stats import ttest_1samp
-from stored import ROOT, at_retrains_fa, curves
+from stored import ROOT, at_retrains_fa, curves, turned
 from test_claims_evidence import printed_table
 
 FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
@@ -36,7 +36,7 @@ def cells(data_set, gamma):
         if r["scores"] and r["setting"]["gamma"] == gamma:
             scores = r["scores"] | {"w1": far.get(r["key"], {}).get("all", {}).get("w1")}
             runs = found.setdefault(r["setting"]["seed"], {}).setdefault(NAMES.get(r["method"], r["method"]), [])
-            runs.append((r["config"]["lr"], scores))
+            runs.append((turned(r), scores))
     return at_shared_rates(found) if data_set == "ResNet-18" else found
 
 
@@ -381,6 +381,43 @@ def gaps_at_line(place, method):
 
 def less(a, b):
     return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def at(method, gamma, score):
+    return fmean(at_line("textures", gamma, method, score).values())
+
+
+def test_chapter_8_delete_loses_ra_at_one_half_and_does_not_come_to_the_line_at_2():
+    assert (at("delete", 0.5, "ra"), at("delete", 0.5, "ta")) == pytest.approx((-22, -14), abs=0.5)
+    off = (at_retrains_fa("ensemble", lambda r, g=g: r["forget_groups"][g]) for g in ("head", "tail"))
+    head, tail = (fmean(v for (m, g, _), v in of.items() if (m, g) == ("delete", 0.5)) for of in off)
+    assert (head, tail) == pytest.approx((6, -8), abs=0.5)
+    assert at("lotus", 0.5, "w1") < at("delete", 0.5, "w1") < min(at(m, 0.5, "w1") for m in ("rl", "rl-fixed", "salun"))
+    assert not at_line("textures", 2.0, "delete", "ra")
+    found = [r for place, records in curves("tuning").items() if place[0] == 2.0 for r in records]
+    ran = sorted({turned(r) for r in found if r["method"] == "delete"})
+    assert len(ran) == 7
+    assert fmean(r["scores"]["fa"] for r in found if rate(r) == ("delete", ran[-1])) == pytest.approx(24.5, abs=0.5)
+
+
+def rate(record):
+    return record["method"], turned(record)
+
+
+def test_chapter_8_bad_teacher_has_the_largest_w1_at_one_half():
+    assert (at("bad-teacher", 0.5, "ra"), at("bad-teacher", 0.5, "ta")) == pytest.approx((-17, -11), abs=0.5)
+    wrong = [at(m, 0.5, "w1") for m in ("rl", "rl-fixed", "salun", "salun-fixed", "rl+falw", "falw")]
+    assert at("bad-teacher", 0.5, "w1") / fmean(wrong) == pytest.approx(1.5, abs=0.05)
+    assert len(at_line("textures", 2.0, "bad-teacher", "ra")) == 4
+    assert at("bad-teacher", 2.0, "ra") == pytest.approx(-12, abs=0.5)
+
+
+def test_chapter_8_ssd_loses_most_and_one_coefficient_leaves_five_seeds_and_breaks_the_sixth():
+    ra = {m: at(m, 0.5, "ra") for m in ("ssd", "delete", "lotus", "bad-teacher", "neggrad+", "ft", "rl")}
+    assert min(ra, key=ra.get) == "ssd" and (ra["ssd"], at("ssd", 2.0, "ra")) == pytest.approx((-29, -52), abs=0.5)
+    runs = [dict(cell["ssd"])[5.0625]["fa"] for cell in cells("textures", 0.5).values()]
+    assert sum(89 < fa <= 100 for fa in runs) == 5 and 2 < min(runs) < 3
+    assert {m for m in ra if ra[m] > -5} == {"neggrad+"}
 
 
 def test_chapter_8_neggrad_on_textures_is_closer_than_all_others_at_one_exponent():

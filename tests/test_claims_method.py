@@ -6,9 +6,11 @@ A sentence that stops being so fails here, whether the sentence, a table or a re
 import functools
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
+from stored import stored
 
 from falw.lab import paper
 from falw.lab.records import FLOOR, GROUPS, records
@@ -116,3 +118,25 @@ def test_07_the_headline_row_is_salun_with_falw_and_not_algorithm_1():
     salun, rl = (paper.rows(7, method=name)[0] for name in ("falw", "rl+falw"))
     scores = ("fa", "ra", "ta", "mia", "gap")
     assert [headline[s] for s in scores] == [salun[s] for s in scores] != [rl[s] for s in scores]
+
+
+def test_chapter_7_a_ports_statistics_make_no_difference_and_its_labels_move_ra_and_ta():
+    runs = stored("textures")
+    off = {
+        m: [{k: runs[m, 0.5, s]["scores"][k] for k in ("fa", "ra", "ta", "mia")} for s in range(10)]
+        for m in ("rl+falw", "rl+falw-redrawn", "falw-port", "retrain")
+    }
+
+    def gaps(method):
+        pairs = zip(off[method], off["retrain"], strict=True)
+        return [fmean(abs(mine[k] - theirs[k]) for k in mine) for mine, theirs in pairs]
+
+    found = {pair: interval([a - b for a, b in zip(*map(gaps, pair), strict=True)]) for pair in PORT}
+    assert all(row["low"] < 0 < row["high"] for row in found.values())
+    alone = found["falw-port", "rl+falw-redrawn"]
+    assert max(-alone["low"], alone["high"]) < 0.27
+    ra, ta = (fmean(a[k] - b[k] for a, b in zip(off["rl+falw-redrawn"], off["rl+falw"])) for k in ("ra", "ta"))
+    assert (ra, ta) == pytest.approx((-6.7, 5), abs=0.1)
+
+
+PORT = [("rl+falw-redrawn", "rl+falw"), ("falw-port", "rl+falw-redrawn"), ("falw-port", "rl+falw")]
