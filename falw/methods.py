@@ -164,7 +164,7 @@ be = Method(
     targets=parts.extra_label,
     widen=True,
     search=_decades,
-    colour="#D98B3A",
+    colour="#FDB863",
 )
 
 bs = Method(
@@ -286,7 +286,7 @@ amun = Method(
     "train on, with the nearest adversarial examples of the forget set under the labels seen there",
     enlarge=nearest_examples(),
     search=_doubling(0.005),
-    colour="#B5A642",
+    colour="#DDCC77",
 )
 
 neighbour_target = replace(
@@ -360,7 +360,7 @@ rl_fixed = replace(
     summary="RL, two things changed: labels drawn once, and never the own",
     targets=once,
     search=_doubling(0.0025),
-    colour="#B8860B",
+    colour="#F6C667",
 )
 
 _variants = (

@@ -43,8 +43,6 @@ def reset(model: M, seed: int, x: Tensor | None = None) -> M:
     for name, t in [*fresh.named_parameters(), *fresh.named_buffers()]:
         if (name in free or not isinstance(t, nn.Parameter)) and t.is_floating_point():
             t.data.fill_(torch.nan)
-        elif name in learnt:
-            t.data.copy_(learnt[name])
     with seeded(seed):
         for layer in fresh.modules():
             draw: Any = getattr(layer, "reset_parameters", None)
@@ -65,13 +63,13 @@ def reset(model: M, seed: int, x: Tensor | None = None) -> M:
 
 
 def _learnt_buffers(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The buffers that a pass over images x in training mode changes, as it leaves them, on the CPU."""
+    """The buffers that a pass over images x in training mode changes, on the CPU."""
     seen = duplicate(model)
     train_mode(seen)
     with torch.no_grad(), seeded(0, x.device):
         seen(x)
     after = dict(seen.named_buffers())
-    return {name: after[name].cpu() for name, t in model.named_buffers() if not torch.equal(t, after[name])}
+    return {name: t.cpu() for name, t in model.named_buffers() if not torch.equal(t, after[name])}
 
 
 def true_probability(model: Any, x: Tensor, y: Tensor, index: Tensor) -> Tensor:

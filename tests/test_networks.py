@@ -206,13 +206,6 @@ def test_a_retrain_that_would_not_be_fresh_is_refused_and_can_be_built(how, few,
         unlearn(method, original, few, parts, ONE)
 
 
-def test_a_network_that_has_not_been_trained_can_be_drawn_afresh(few, parts):
-    """Its averages are where a draw puts them."""
-    untrained = Bytes(hooked(lambda layer: None)())
-    retrain = unlearn("retrain", untrained, few, parts, ONE)
-    assert not torch.equal(parameters(retrain), parameters(untrained))
-
-
 class Bytes(nn.Module):
     """Pixels as numbers of 0 to 1 for a network that takes those."""
 

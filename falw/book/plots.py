@@ -54,6 +54,9 @@ def axes(ax: Axes | None, width: float = 6.4, height: float = 3.2) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(width, height), dpi=144, layout="constrained")[1]
 
 
+MARKS = "os^Dv"  # of methods whose colours are alike
+
+
 def colour(name: str) -> str | None:
     """The colour of a model; a variant in its base's colour has a darker shade. None for one that has no row."""
     if name in NO_METHODS:
@@ -235,14 +238,15 @@ def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") ->
     names = [name for name in GROUP_COLOURS if name in set(rows["group"])]
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
     ran = sorted(rows["gamma"].unique())
-    style = {"marker": ".", "linestyle": "-"} if len(ran) > 2 else {"marker": "o", "linestyle": "none"}
+    # Colours of a family are alike, and some are pale: each method has a mark of its own, with a dark edge.
+    style: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "#333333", "markeredgewidth": 0.7, "capsize": 2}
+    style["linestyle"] = "-" if len(ran) > 2 else "none"
     for panel, group in zip(panels, names, strict=True):
         for k, name in enumerate(methods):
             gaps = rows[(rows["method"] == name) & (rows["group"] == group)]
-            x = gaps["gamma"] + 0.03 * (k - len(methods) / 2)  # side by side, so that bars can be told
-            panel.errorbar(
-                x, gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0), capsize=2, color=colour(name), label=name, **style
-            )
+            x = gaps["gamma"] + 0.04 * (k - len(methods) / 2)  # side by side, so that bars can be told
+            mean, sd = gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0)
+            panel.errorbar(x, mean, sd, color=colour(name), label=name, marker=MARKS[k % len(MARKS)], **style)
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
         if len(ran) == 2:
