@@ -404,6 +404,48 @@ def rate(record):
     return record["method"], turned(record)
 
 
+def beside_the_line(method, points, gamma=0.5):
+    """(FA, RA, W1 in floors) less the Retrains' means of the runs on textures that have FA within so many points."""
+    found = []
+    floor = fmean(w1 for seed in retrains("textures", gamma, "w1") for w1 in seed)
+    for cell in cells("textures", gamma).values():
+        fa, ra = (fmean(s[score] for _, s in cell["retrain"]) for score in ("fa", "ra"))
+        runs = [s for _, s in cell[method] if abs(s["fa"] - fa) < points]
+        found += [(s["fa"] - fa, s["ra"] - ra, s["w1"] / floor) for s in runs]
+    return found
+
+
+def steps_across_the_line(method, gamma=0.5):
+    """By how many points of FA the two runs lie apart between which each seed is read off."""
+    found = []
+    for cell in cells("textures", gamma).values():
+        aim = fmean(s["fa"] for _, s in cell["retrain"])
+        fa = [s["fa"] for _, s in sorted(cell[method], key=lambda run: run[0])]
+        found.append(min(abs(a - b) for a, b in pairwise(fa) if (a - aim) * (b - aim) <= 0))
+    return found
+
+
+def test_chapters_8_and_12_fine_tuning_is_read_between_rates_far_apart_and_is_nearer_beside_the_line():
+    steps = steps_across_the_line("ft")
+    assert 22.5 < min(steps) < 23.5 and 45.5 < max(steps) < 46.5
+    ((fa, ra, w1),) = beside_the_line("ft", 3)
+    assert 1.5 < fa < 2.5 and ra == pytest.approx(-5, abs=0.3) and w1 < 2  # its own and its Retrains' floor
+
+
+def test_chapter_8_ssd_is_read_between_coefficients_far_apart_and_is_at_the_floor_beside_the_line():
+    steps = steps_across_the_line("ssd")
+    assert 28.5 < min(steps) < 29.5 and 73.5 < max(steps) < 74.5
+    close = sorted(beside_the_line("ssd", 1), key=lambda run: run[1])
+    assert [round(ra) for _, ra, _ in close] == [-36, -24] and max(w1 for *_, w1 in close) < 1.6
+    ra = [s for _, s in sorted(at_line("textures", 2.0, "ssd", "ra").items())]
+    assert round(max(ra)) == -25 and round(min(ra)) == -91
+
+
+def test_chapter_8_delete_is_far_from_the_line_at_eight_times_the_largest_rate_of_its_search():
+    largest = [max(cell["delete"], key=lambda run: run[0]) for cell in cells("textures", 2.0).values()]
+    assert all(6.5 < rate / 0.032 < 8.5 and 16 < s["fa"] < 21 and 28.5 < s["ra"] < 39.5 for rate, s in largest)
+
+
 def test_chapter_8_bad_teacher_has_the_largest_w1_at_one_half():
     assert (at("bad-teacher", 0.5, "ra"), at("bad-teacher", 0.5, "ta")) == pytest.approx((-17, -11), abs=0.5)
     wrong = [at(m, 0.5, "w1") for m in ("rl", "rl-fixed", "salun", "salun-fixed", "rl+falw", "falw")]
