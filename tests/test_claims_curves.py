@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 from scipy.stats import ttest_1samp
-from stored import ROOT, at_retrains_fa, curves, turned
+from stored import ROOT, at_retrains_fa, curves, is_retrain, turned
 from test_claims_evidence import printed_table
 
 FOLDERS = {"CIFAR-10 by heart": "memorising/cifar10", "textures": "ensemble", "ResNet-18": "gpu/nvidia-h200"}
@@ -404,6 +404,12 @@ def rate(record):
     return record["method"], turned(record)
 
 
+def mean_p(record):
+    """Mean probability of the true class on the forget set."""
+    groups = record["forget_probabilities"].values()
+    return sum(g["mean"] * sum(g["counts"]) for g in groups) / sum(sum(g["counts"]) for g in groups)
+
+
 def beside_the_line(method, points, gamma=0.5):
     """(FA, RA, W1 in floors) less the Retrains' means of the runs on textures that have FA within so many points."""
     found = []
@@ -416,9 +422,9 @@ def beside_the_line(method, points, gamma=0.5):
 
 
 def steps_across_the_line(method, gamma=0.5):
-    """By how many points of FA the two runs lie apart between which each seed is read off."""
+    """By how many points of FA the two runs lie apart between which each seed is read off, in the order of seeds."""
     found = []
-    for cell in cells("textures", gamma).values():
+    for _, cell in sorted(cells("textures", gamma).items()):
         aim = fmean(s["fa"] for _, s in cell["retrain"])
         fa = [s["fa"] for _, s in sorted(cell[method], key=lambda run: run[0])]
         found.append(min(abs(a - b) for a, b in pairwise(fa) if (a - aim) * (b - aim) <= 0))
@@ -428,6 +434,9 @@ def steps_across_the_line(method, gamma=0.5):
 def test_chapters_8_and_12_fine_tuning_is_read_between_rates_far_apart_and_is_nearer_beside_the_line():
     steps = steps_across_the_line("ft")
     assert 22.5 < min(steps) < 23.5 and 45.5 < max(steps) < 46.5
+    assert (round(min(steps[3:])), round(max(steps[3:]))) == (28, 42)  # Chapter 13 has seeds 3 to 5
+    above = [run for run in beside_the_line("ft", 6.5) if run[0] > 4.5]
+    assert all(-4.5 < ra < -0.8 for _, ra, _ in above) and len(above) >= 3
     ((fa, ra, w1),) = beside_the_line("ft", 3)
     assert 1.5 < fa < 2.5 and ra == pytest.approx(-5, abs=0.3) and w1 < 2  # its own and its Retrains' floor
 
@@ -450,6 +459,10 @@ def test_chapter_8_bad_teacher_has_the_largest_w1_at_one_half():
     assert (at("bad-teacher", 0.5, "ra"), at("bad-teacher", 0.5, "ta")) == pytest.approx((-17, -11), abs=0.5)
     wrong = [at(m, 0.5, "w1") for m in ("rl", "rl-fixed", "salun", "salun-fixed", "rl+falw", "falw")]
     assert at("bad-teacher", 0.5, "w1") / fmean(wrong) == pytest.approx(1.5, abs=0.05)
+    p = at_retrains_fa("ensemble", mean_p)
+    less = fmean(v for (m, g, _), v in p.items() if (m, g) == ("bad-teacher", 0.5))
+    theirs = fmean(mean_p(r) for (g, _), rs in curves("ensemble").items() if g == 0.5 for r in rs if is_retrain(r))
+    assert (theirs, theirs + less) == pytest.approx((0.53, 0.16), abs=0.006)
     assert len(at_line("textures", 2.0, "bad-teacher", "ra")) == 4
     assert at("bad-teacher", 2.0, "ra") == pytest.approx(-12, abs=0.5)
 
