@@ -8,9 +8,9 @@
 `tuning`: six rates of each method, or seven, on seeds 100 to 102, at a small and a large exponent, beside two Retrains:
 rates are chosen on these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose
 Avg. Gap has the smallest mean over the tuning seeds, at half and at twice that rate, and at one that comes nearer to
-the Retrains' FA. A row of which one part is exchanged runs at the rates of that row, without a search of its own
-(SAME_RATES): the two are read at equal FA. All draw new images for every seed. The same command goes on after a stop,
-and may run several times at once; `--methods` and `--gammas` run a part.
+the Retrains' FA, or three where FA is steep in the rate (STEEP). A row of which one part is exchanged runs at the rates
+of that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
+The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
 
 What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
 Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
@@ -69,6 +69,10 @@ SEARCHES = {
 }
 SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
 
+# Of these, on half of the seeds or more, the runs on both sides of the Retrains' FA were more than 20 points of it
+# apart, so that what is read between them is no run's: two more rates (LoTUS for the comparison with its exchange).
+STEEP = {("ft", 0.5), ("ssd", 0.5), ("lotus", 0.5), ("lotus+falw", 0.5), ("neggrad+", 2.0)}
+
 
 class Job(NamedTuple):
     """Methods on settings: what a process does."""
@@ -119,11 +123,12 @@ def ensemble(args: argparse.Namespace) -> list[Job]:
     """The tuned rate of every method, half of it and twice, and a fourth towards the Retrains' FA."""
     frame = records(args.tuning)
     return [
-        Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, 4, coefficient)
+        Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, rates, coefficient)
         for gamma, method in asked(args)
         for searched in [SAME_RATES.get(method, method)]
         for _, factor, coefficient, _ in [SEARCHES[searched]]
         for best in [best_rate(frame, gamma, searched)]
+        for rates in [6 if (method, gamma) in STEEP else 4]
     ]
 
 

@@ -151,7 +151,8 @@ def _controls(explorer: Computed) -> Any:
 
     def show(**values: Any) -> None:
         found = explorer.found(**values)
-        words.value = with_numbers(explorer.formula, found)
+        # A line each, as the page's style sheet has it.
+        words.value = with_numbers(explorer.formula, found).replace("<span>", '<span style="display: block">')
         figure = explorer.draw(**found).figure
         display(figure)
         plt.close(figure)

@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
@@ -65,6 +66,12 @@ def colour(name: str) -> str | None:
     shade = rows[name].colour if name in rows else ""
     owner = next((row.name for row in rows.values() if row.colour == shade), name)
     return (shade if owner == name else to_hex(np.array(to_rgb(shade)) * 0.55)) if shade else None
+
+
+def is_pale(shade: str) -> bool:
+    """Whether a line of this colour on white has a contrast below 2 : 1 (WCAG's formula)."""
+    light = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(shade)]
+    return 1.05 / (np.dot((0.2126, 0.7152, 0.0722), light) + 0.05) < 2
 
 
 def legend_above(ax: Axes) -> Axes:
@@ -238,7 +245,8 @@ def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") ->
     names = [name for name in GROUP_COLOURS if name in set(rows["group"])]
     figure, panels = plt.subplots(1, len(names), figsize=(9, 3.4), dpi=144, layout="constrained", sharey=True)
     ran = sorted(rows["gamma"].unique())
-    # Colours of a family are alike, and some are pale: each method has a mark of its own, with a dark edge.
+    # Colours of a family are alike, and some are pale: each method has a mark of its own, with a dark edge, and so has
+    # a pale line.
     style: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "#333333", "markeredgewidth": 0.7, "capsize": 2}
     style["linestyle"] = "-" if len(ran) > 2 else "none"
     for panel, group in zip(panels, names, strict=True):
@@ -246,7 +254,9 @@ def group_gap_panels(rows: DataFrame, methods: Sequence[str], of: str = "fa") ->
             gaps = rows[(rows["method"] == name) & (rows["group"] == group)]
             x = gaps["gamma"] + 0.04 * (k - len(methods) / 2)  # side by side, so that bars can be told
             mean, sd = gaps[f"{of}_mean"], gaps[f"{of}_sd"].fillna(0)
-            panel.errorbar(x, mean, sd, color=colour(name), label=name, marker=MARKS[k % len(MARKS)], **style)
+            bars = panel.errorbar(x, mean, sd, color=colour(name), label=name, marker=MARKS[k % len(MARKS)], **style)
+            if is_pale(colour(name) or "#777777"):
+                bars[0].set_path_effects([Stroke(linewidth=2.5, foreground="#333333"), Normal()])
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=group, xlabel="γ")
         if len(ran) == 2:

@@ -64,6 +64,8 @@ def test_every_explorers_control_moves_and_the_kernel_answers(lab, visit):
         page.keyboard.press("ArrowRight")
         wait_for_another(page, k, before)
         assert cell.locator(".widget-readout").first.inner_text() != text, source
+        lines = [line.bounding_box()["y"] for line in cell.locator(".widget-html-content span").all()]
+        assert lines == sorted(set(lines)), f"{source}: lines of its formula run into each other"
     own = page.locator(".explorer.own.alive")  # this one is the page's own in JupyterLab, too
     own.wait_for()
     assert own.locator(".explorer-formula").inner_text().startswith("the example: 1 forgotten")
