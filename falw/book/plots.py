@@ -756,13 +756,18 @@ def heat_map(values: Mapping[tuple[str, str], float], label: str, ax: Axes | Non
 
 def gap_over_time(rows: DataFrame, ax: Axes | None = None) -> Axes:
     """Avg. Gap over seconds for rows of `tables.table`; Retrain's own seconds and the noise floor are lines."""
-    ax = axes(ax, 6.4, 4)
+    ax = axes(ax, 7.4, 4.2)
     means = rows.set_index("method")[["seconds_mean", "gap_mean"]]
-    for name, point in means.drop(["retrain", "noise floor", "original"], errors="ignore").iterrows():
-        ax.plot(*point, "o", color=colour(name) or "#777777")
-        ax.annotate(name, point, xytext=(6, -3), textcoords="offset points", fontsize=8)
-    ax.margins(0.15)
     lines = means.at["retrain", "seconds_mean"], means.at["noise floor", "gap_mean"]
+    points = means.drop(["retrain", "noise floor", "original"], errors="ignore")
+    for name, (seconds, gap) in points.iterrows():
+        ax.plot(seconds, gap, "o", color=colour(name) or "#777777")
+        # A name stands right of its point, or above where the next point or Retrain's line would cross it.
+        near = points[points.gap_mean.between(gap / 1.15, gap * 1.15)].seconds_mean
+        crossed = any(1.05 * seconds < x < 1.35 * seconds for x in (lines[0], *near))
+        at = {"xytext": (4, 6), "ha": "right"} if crossed else {"xytext": (6, -3.5), "ha": "left"}
+        ax.annotate(name, (seconds, gap), fontsize=9.5, textcoords="offset points", **at)
+    ax.margins(0.15)
     ax.axvline(lines[0], color="black", linewidth=1, linestyle="--", label="retrain")
     ax.axhline(lines[1], color="#666666", linewidth=1, linestyle=":", label="noise floor")
     ax.set(xlabel="seconds", ylabel="Avg. Gap to Retrain, points", xscale="log", yscale="log")
