@@ -8,7 +8,7 @@
 `tuning`: six rates of each method, or seven, on seeds 100 to 102, at a small and a large exponent, beside two Retrains:
 rates are chosen on these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose
 Avg. Gap has the smallest mean over the tuning seeds, at half and at twice that rate, and at one that comes nearer to
-the Retrains' FA, or three where FA is steep in the rate (STEEP). A row of which one part is exchanged runs at the rates
+the Retrains' FA, or three where FA is steep in the rate (STEEP_IN_RATE). A row of which one part is exchanged runs at the rates
 of that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
 The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
 
@@ -71,7 +71,7 @@ SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
 
 # Of these, on half of the seeds or more, the runs on both sides of the Retrains' FA were more than 20 points of it
 # apart, so that what is read between them is no run's: two more rates (LoTUS for the comparison with its exchange).
-STEEP = {("ft", 0.5), ("ssd", 0.5), ("lotus", 0.5), ("lotus+falw", 0.5), ("neggrad+", 2.0)}
+STEEP_IN_RATE = {("ft", 0.5), ("ssd", 0.5), ("lotus", 0.5), ("lotus+falw", 0.5), ("neggrad+", 2.0)}
 
 
 class Job(NamedTuple):
@@ -128,7 +128,7 @@ def ensemble(args: argparse.Namespace) -> list[Job]:
         for searched in [SAME_RATES.get(method, method)]
         for _, factor, coefficient, _ in [SEARCHES[searched]]
         for best in [best_rate(frame, gamma, searched)]
-        for rates in [6 if (method, gamma) in STEEP else 4]
+        for rates in [6 if (method, gamma) in STEEP_IN_RATE else 4]
     ]
 
 

@@ -103,9 +103,9 @@ def gap(method):
 
 def test_chapter_11_the_order_by_over_forgetting_is_not_that_of_avg_gap():
     by_gap = sorted(METHODS, key=gap)
-    assert by_gap[0] == "rl-fixed" and by_gap[-2] == "ft"
+    assert by_gap[:2] == ["rl-fixed", "ft"] and gap("ft") - gap("rl-fixed") == pytest.approx(0.1, abs=0.03)
     over = {m: mean(m, 0.5, "iam", "over") for m in METHODS}
-    assert 2.5 < over["ft"] < 3.5 and all(26.5 < over[m] < 30.5 for m in WRONG)
+    assert side("ft", 0.5, "iam", "over") == OPEN and all(26.5 < over[m] < 30.5 for m in WRONG)
 
 
 def test_chapter_11_never_seen_and_retained_images_have_moved_as_well():
@@ -336,9 +336,8 @@ def test_chapter_11_hits_of_the_original_and_who_is_told_by_which_images():
 
 def test_chapter_11_a_third_is_over_forgotten_and_lotus_is_told_by_lira():
     floor = fmean(number("iam", "over")(r) for r in retrains(0.5))
-    assert floor == pytest.approx(100 / 20, abs=0.1) and floor + mean("ft", 0.5, "iam", "over") == pytest.approx(
-        100 / 13, abs=0.3
-    )
+    assert floor == pytest.approx(100 / 20, abs=0.1)
+    assert floor + mean("ft", 0.5, "iam", "over") == pytest.approx(100 / 18, abs=0.15)
     assert all(32 < floor + mean(m, 0.5, "iam", "over") < 35 for m in WRONG)
     assert all(mean("lotus", 0.5, "lira", "auc", g) == pytest.approx(0.1, abs=0.01) for g in ("all", *ENDS, "mid"))
 
@@ -422,7 +421,7 @@ def test_chapter_11_neggrad_over_forgets_in_the_head_alone():
     of_one = fmean(number("iam", "over")(r) for r in retrains(0.5))
     assert 1 / 8.5 < (over["all"] + of_one) / 100 < 1 / 7.5
     lira = {k: round(mean("neggrad+", 2.0, "lira", "auc", k), 2) for k in ("head", "mid", "tail")}
-    assert lira == {"head": -0.10, "mid": 0.16, "tail": 0.11}
+    assert lira == {"head": -0.11, "mid": 0.16, "tail": 0.12}
 
 
 def test_verdict_the_weight_brings_the_mid_three_hundredths_nearer_by_lira_at_2():
