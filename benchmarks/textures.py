@@ -8,9 +8,10 @@
 `tuning`: six rates of each method, or seven, on seeds 100 to 102, at a small and a large exponent, beside two Retrains:
 rates are chosen on these seeds. `ensemble`: six other seeds beside eight Retrains each, every method at the rate whose
 Avg. Gap has the smallest mean over the tuning seeds, at half and at twice that rate, and at one that comes nearer to
-the Retrains' FA, or three where FA is steep in the rate (STEEP_IN_RATE). A row of which one part is exchanged runs at the rates
-of that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for every seed.
-The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a part.
+the Retrains' FA, or three where FA is steep in the rate (STEEP_IN_RATE). A row of which one part is exchanged runs at
+the rates of that row, without a search of its own (SAME_RATES): the two are read at equal FA. All draw new images for
+every seed. The same command goes on after a stop, and may run several times at once; `--methods` and `--gammas` run a
+part.
 
 What per-sample weights add to LoTUS' one number, decided before `ensemble` ran it: they add something if, at the
 Retrains' FA, W1 to the Retrains on all forgotten images, a seed's mean over both exponents, is lower by an interval
