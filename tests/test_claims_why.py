@@ -245,7 +245,7 @@ def test_stand_ins_for_unseen_images_are_the_same_or_a_hundredth_further_and_no_
 
 
 def compared(method, gamma):
-    """Seeds, what the plan's section 8 calls W1 under a row beside FaLW's own weight, and their difference in floors."""
+    """Seeds, what the plan's section 8 calls W1 of a row beside FaLW's own weight, and the difference in floors."""
     floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
     values = more(method, w1_of, gamma)
     ends = span(values)
