@@ -70,9 +70,10 @@ SEARCHES = {
 }
 SAME_RATES = {"rl+lotus-scalar": "rl+falw-epoch", "lotus+falw": "lotus"}
 
-# Of these, on half of the seeds or more, the runs on both sides of the Retrains' FA were more than 20 points of it
-# apart, so that what is read between them is no run's: two more rates (LoTUS for the comparison with its exchange).
+# Of these, on half of the seeds or more, the runs on both sides of the Retrains' FA were more than 20 points of FA or
+# RA apart, so that what is read between them is no run's: two more rates (LoTUS for the comparison with its exchange).
 STEEP_IN_RATE = {("ft", 0.5), ("ssd", 0.5), ("lotus", 0.5), ("lotus+falw", 0.5), ("neggrad+", 2.0)}
+STEEP_IN_RATE |= {("scrub", 0.5), ("scrub", 2.0)}
 
 
 class Job(NamedTuple):
