@@ -251,7 +251,7 @@ def test_chapter_8_lotus_loses_a_fifth_of_ra_and_is_uneven_and_is_nearer_in_dist
     runs = next(iter(cells(*HALF_TEXTURES).values()))
     w1 = {m: fmean(at_line(*HALF_TEXTURES, m, "w1").values()) for m in runs if m not in KNOWN}
     assert w1["lotus"] < min(w1[m] for m in wrong) / 2
-    assert {m for m in w1 if w1[m] < w1["lotus"]} - {"lotus+falw"} == {"ft", "neggrad+", "ssd"}
+    assert {m for m in w1 if w1[m] < w1["lotus"]} - {"lotus+falw"} == {"ft", "neggrad+", "scrub", "ssd"}
 
 
 @functools.cache
@@ -497,6 +497,19 @@ def test_chapter_8_ssd_is_read_between_coefficients_far_apart_on_half_of_the_see
     assert round(max(ra)) == -23 and round(min(ra)) == -91
 
 
+def test_chapter_8_scrub_loses_ra_at_both_exponents_and_is_near_in_distribution_at_2():
+    for gamma, ra, ta in ((0.5, -18, -6), (2.0, -20, -7)):
+        assert (at("scrub", gamma, "ra"), at("scrub", gamma, "ta")) == pytest.approx((ra, ta), abs=0.5)
+    floor = fmean(w1 for seed in retrains("textures", 2.0, "w1") for w1 in seed)
+    assert at("scrub", 2.0, "w1") / floor == pytest.approx(1.2, abs=0.2)
+    tuned = [dict(cell["scrub"])[0.01125] for cell in cells(*HALF_TEXTURES).values()]
+    assert all(71 < s["fa"] < 82 and 95.5 < s["ra"] < 98.5 for s in tuned)
+    found = {(g, turned(r)) for (g, _), rs in curves("tuning").items() for r in rs if r["method"] == "scrub"}
+    assert min(rate for _, rate in found) == pytest.approx(0.01 / 3, rel=1e-3)
+    lowest = [dict(cell["scrub"]) for cell in cells("textures", 2.0).values()]
+    assert all(any(rate == pytest.approx(0.01 / 3, rel=1e-3) for rate in runs) for runs in lowest)
+
+
 def test_chapter_8_delete_is_far_from_the_line_at_eight_times_the_largest_rate_of_its_search():
     largest = [max(cell["delete"], key=lambda run: run[0]) for cell in cells("textures", 2.0).values()]
     assert all(6.5 < rate / 0.032 < 8.5 and 16 < s["fa"] < 21 and 28.5 < s["ra"] < 39.5 for rate, s in largest)
@@ -517,7 +530,7 @@ def test_chapter_8_bad_teacher_has_the_largest_w1_at_one_half():
 
 
 def test_chapter_8_ssd_loses_most_and_one_coefficient_leaves_five_seeds_and_breaks_the_sixth():
-    ra = {m: at(m, 0.5, "ra") for m in ("ssd", "delete", "lotus", "bad-teacher", "neggrad+", "ft", "rl")}
+    ra = {m: at(m, 0.5, "ra") for m in ("ssd", "delete", "lotus", "bad-teacher", "scrub", "neggrad+", "ft", "rl")}
     assert min(ra, key=ra.get) == "ssd" and (ra["ssd"], at("ssd", 2.0, "ra")) == pytest.approx((-27, -52), abs=0.5)
     runs = [dict(cell["ssd"])[5.0625]["fa"] for cell in cells("textures", 0.5).values()]
     assert sum(89 < fa <= 100 for fa in runs) == 5 and 2 < min(runs) < 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import beta, kstest, ttest_1samp
 from stored import ROOT, at_retrains_fa, curves, fa_of, is_retrain
+from test_claims_problem import printed_tables
 
 from falw.weights import beta_fit
 
@@ -283,10 +284,32 @@ def test_the_brake_alone_is_nearer_the_push_costs_ra_and_the_curve_does_not_matt
     assert span(more("brake", ta_of, HALF)).low > 0 > span(more("brake", ta_of, TWO)).low
 
 
+def test_a_straight_line_costs_some_ra():
+    for gamma, points in ((HALF, -0.33), (TWO, -0.41)):
+        assert fmean(more("linear", ra_of, gamma)) == pytest.approx(points, abs=0.05)
+        assert span(more("linear", ra_of, gamma)).high < 0
+
+
+def lr_of(record):
+    return record["config"]["lr"]
+
+
+def test_the_push_runs_at_a_lower_rate_than_no_weight_and_the_brake_at_a_higher_one():
+    rates = [fmean(told(method, lr_of, HALF).values()) for method in ("push", "brake")]
+    assert [*rates, fmean(of_ensemble("rl-fixed", lr_of, HALF).values())] == pytest.approx(
+        [0.012, 0.024, 0.016], abs=6e-4
+    )
+
+
+def test_the_page_has_nearly_seventy_intervals():
+    tables = [t for t in printed_tables("12-why.ipynb") if {"95 % interval", "interval"} & {*t[0]}]
+    assert 65 <= sum(len(table) - 2 for table in tables) < 70
+
+
 def test_beside_no_weight_the_brake_keeps_more_and_is_no_nearer():
     floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == HALF for r in rs if is_retrain(r))
     half, two = (more("brake", w1_of, gamma, "rl-fixed") for gamma in (HALF, TWO))
-    assert span(half).low > 0 and fmean(half) / floor == pytest.approx(0.6, abs=0.1)
+    assert span(half).low > 0 and fmean(half) / floor == pytest.approx(2 / 3, abs=0.05)
     assert span(two).low < 0 < span(two).high and abs(fmean(two)) < 0.001
     found = [fmean(more("brake", value, HALF, "rl-fixed")) for value in (ra_of, ta_of)]
     assert found == pytest.approx([1, 1], abs=0.15)
