@@ -443,3 +443,38 @@ def test_verdict_the_weight_brings_the_mid_three_hundredths_nearer_by_lira_at_2(
 def test_chapter_11_a_fourth_draw_is_as_far_off_as_the_method_one_time_in_five():
     far = float(re.search(r"rl-fixed +([+-][\d.]+) SD", cells()["lira-code"])[1])
     assert 2 * t.sf(abs(far) / (1 + 1 / 3) ** 0.5, df=2) == pytest.approx(0.2, abs=0.02)
+
+
+def gaps_left(method):
+    """What is left of Avg. Gap at the Retrains' FA and exponent 1/2, one value a seed."""
+    scores = (over_seeds(method, 0.5, "scores", k) for k in ("ra", "ta", "mia"))
+    return [fmean(map(abs, (0, *parts))) for parts in zip(*scores, strict=True)]
+
+
+def test_chapter_11_labels_drawn_once_and_fine_tuning_are_alike_in_avg_gap_and_not_in_over_forgetting():
+    gaps = [a - b for a, b in zip(gaps_left("rl-fixed"), gaps_left("ft"), strict=True)]
+    assert len(gaps) == 6 and side_of(interval(gaps)) == OPEN
+    over = [over_seeds(m, 0.5, "iam", "over") for m in ("rl-fixed", "ft")]
+    assert 25 < fmean(a - b for a, b in zip(*over, strict=True)) < 28
+
+
+def test_chapter_11_lira_at_few_false_alarms_has_a_glimpse_of_what_is_hidden():
+    hits = {m: 100 * mean(m, 0.5, "lira", "tpr") for m in ("lotus", *ONCE, "rl", "salun", "ft", "neggrad+")}
+    assert hits["lotus"] == pytest.approx(4.2, abs=0.3) and side("lotus", 0.5, "lira", "tpr") == "above"
+    assert max(hits[m] for m in ("rl", "salun", "ft", "neggrad+")) < 0.5 < 1.4 < min(hits[m] for m in ONCE)
+
+
+def test_chapter_11_the_tail_of_redrawn_labels_is_told_by_over_forgetting_with_saluns_mask_alone():
+    assert side("salun", 2.0, "iam", "over", "tail") == "above" and side("rl", 2.0, "iam", "over", "tail") == OPEN
+    assert [side(m, 2.0, "lira", "auc", "tail") for m in ("rl", "salun")] == [OPEN, OPEN]
+
+
+def test_verdict_which_methods_lira_tells_at_one_half():
+    found = {m: mean(m, 0.5, "lira", "auc") for m in ("ssd", "lotus", "lotus+falw", "delete", "scrub")}
+    assert all(side(m, 0.5, "lira", "auc") == "above" for m in found)
+    expected = {"ssd": 0.12, "lotus": 0.1, "lotus+falw": 0.1, "delete": 0.05, "scrub": 0.04}
+    assert found == pytest.approx(expected, abs=0.006)
+    groups = ("head", "mid", "tail")
+    assert [mean("ssd", 0.5, "lira", "auc", g) for g in groups] == pytest.approx([0.1, 0.15, 0.16], abs=0.006)
+    assert all(0.085 < mean(m, 0.5, "lira", "auc", g) < 0.115 for m in ("lotus", "lotus+falw") for g in groups)
+    assert [side("scrub", 2.0, "lira", "auc", g) for g in ("head", "mid")] == ["below", "above"]
