@@ -73,6 +73,11 @@ def push(z: Tensor, balance: Tensor) -> Tensor:
     return forgetting_weight(z, balance).clamp(min=1)
 
 
+def always(value: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same weight for every image."""
+    return lambda z, balance: torch.full_like(z, value)
+
+
 def few(index: Tensor, y: Tensor, per_class: int) -> Tensor:
     """The first images of each class among those at index."""
     rank = torch.stack([(y[index[:i]] == y[index[i]]).sum() for i in range(len(index))])
@@ -149,5 +154,8 @@ SHAPES = (
     of("brake", "FaLW's weight, never above 1", weighed(shape=brake)),
     of("push", "FaLW's weight, never below 1", weighed(shape=push)),
     of("linear", "a straight line in z from 0 to 2", weighed(shape=linear)),
+)
+CONSTANT = tuple(
+    of(f"weight-{value}", f"a weight of {value} for every image", weighed(shape=always(value))) for value in (0.5, 1.5)
 )
 FEWER = tuple(of(f"val-{n}", f"{n} unseen images a class", weighed(first_of_val(n))) for n in (5, 10))

@@ -41,10 +41,17 @@ are 2 exponents and about 30 quantities, so one or two intervals beside 0 are ex
    rl-fixed (no weight); cross-fitted, augmented, sliced. "The same" where the whole interval lies within the floor, the
    mean W1 of one Retrain to the seven others; else lower, higher, or not to be told.
 
+9. Which half, or how much (written on 2026-11-28, when all of the above was known and no cell of this had run). At 1/2
+   brake is nearer than FaLW's weight and keeps RA, push loses RA. If that is only a matter of how much the forget term
+   weighs, a constant below and above 1 does the same: weight-0.5 and weight-1.5. "It is the amount" for the brake where
+   W1(weight-0.5) - W1(brake) is "the same" or lower and RA(weight-0.5) - RA(brake) is not shown to be lower; for the
+   push where RA(weight-1.5) - RA(rl-fixed) < 0. "It is not" where the first is higher or its RA lower, and where the
+   last is not shown to be below 0. The same at 2.
+
 Changed after the first cell, stats-original at a rate of 0.01, had an FA of 80 where 59 is wanted: the rows of
 `statistics` start at higher rates than the others, and after two seeds stop-retrain at still higher ones.
 
-Rows are run in this order of importance: statistics, without, fewer, shapes. What is not run is not claimed.
+Rows are run in this order of importance: statistics, without, fewer, shapes, constant. What is not run is not claimed.
 """
 
 from __future__ import annotations
@@ -70,6 +77,7 @@ ASKED = {
     "without": brakes.WITHOUT_VAL,
     "fewer": brakes.FEWER,
     "shapes": brakes.SHAPES,
+    "constant": brakes.CONSTANT,
 }
 
 
