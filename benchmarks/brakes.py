@@ -155,7 +155,7 @@ SHAPES = (
     of("push", "FaLW's weight, never below 1", weighed(shape=push)),
     of("linear", "a straight line in z from 0 to 2", weighed(shape=linear)),
 )
-CONSTANT = tuple(
+SAME_FOR_ALL = tuple(
     of(f"weight-{value}", f"a weight of {value} for every image", weighed(shape=always(value))) for value in (0.5, 1.5)
 )
 FEWER = tuple(of(f"val-{n}", f"{n} unseen images a class", weighed(first_of_val(n))) for n in (5, 10))

@@ -77,7 +77,7 @@ ASKED = {
     "without": brakes.WITHOUT_VAL,
     "fewer": brakes.FEWER,
     "shapes": brakes.SHAPES,
-    "constant": brakes.CONSTANT,
+    "constant": brakes.SAME_FOR_ALL,
 }
 
 

@@ -86,7 +86,7 @@ def loss_of(row, task, model, epoch=0):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_step_under_another_shape_is_that_of_plain_python(name, task, original):
-    row = next(r for r in (*brakes.STATISTICS, *brakes.SHAPES, *brakes.CONSTANT) if r.name == name)
+    row = next(r for r in (*brakes.STATISTICS, *brakes.SHAPES, *brakes.SAME_FOR_ALL) if r.name == name)
     known = statistics_by_hand(original, task.data, task.split.val)
 
     def weigh(p, y):
@@ -112,7 +112,7 @@ def test_one_step_with_given_statistics_looks_at_no_unseen_image(name, task, ori
 
 @pytest.mark.parametrize("name, taken", [("stats-original", [0]), ("stats-frozen", [0, 1]), ("brake", [0, 1, 2])])
 def test_statistics_are_taken_until_they_are_frozen(name, taken, task, original, monkeypatch):
-    row, seen = next(r for r in (*brakes.STATISTICS, *brakes.SHAPES, *brakes.CONSTANT) if r.name == name), []
+    row, seen = next(r for r in (*brakes.STATISTICS, *brakes.SHAPES, *brakes.SAME_FOR_ALL) if r.name == name), []
     weight = row.weight(task)
     monkeypatch.setattr(weight, "_estimate", lambda model, index: seen.append(model) or setattr(weight, "stats", 1))
     for epoch in range(3):
