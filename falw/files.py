@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 
 def write_atomic(path: Path, write: Callable[[Any], Any]) -> None:
@@ -99,11 +99,23 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the hidden files of processes that died between a file of the folder and the end of their work on it."""
+    """Remove the hidden files of processes that died between a file of the folder and the end of their work on it.
+
+    Those of a file that another process holds the lock of at this moment stay.
+    """
     done = {path.stem for path in folder.iterdir() if path.suffix in (".json", ".pt") and not path.name.startswith(".")}
+    left: dict[str, list[Path]] = {}
     for hidden in folder.glob(".*"):
-        if hidden.suffix in (".lock", ".checkpoint", ".part") and hidden.name[1:].partition(".")[0] in done:
-            hidden.unlink(missing_ok=True)
+        stem = hidden.name[1:].partition(".")[0]
+        if hidden.suffix in (".lock", ".checkpoint", ".part") and stem in done:
+            left.setdefault(stem, []).append(hidden)
+    for files in left.values():
+        with contextlib.suppress(Timeout), contextlib.ExitStack() as held:
+            for file in files:
+                if file.suffix == ".lock":
+                    held.enter_context(FileLock(file, blocking=False))
+            for file in files:
+                file.unlink(missing_ok=True)
 
 
 class Checkpoint:

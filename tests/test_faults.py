@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from falw import files
 from falw.config import Config
-from falw.files import Checkpoint
+from falw.files import Checkpoint, lock, remove_leftovers
 from falw.lab import records as lab_records
 from falw.lab import run as runs
 from falw.lab.cells import Setting, cells_of
@@ -314,6 +314,23 @@ def test_what_a_process_left_that_died_after_its_work_is_swept_away(tmp_path):
         (tmp_path / f".{'0' * 16}{kind}").write_text("of a cell that is not done")
     HERE(CELLS[:1], tmp_path)
     assert set(content(tmp_path)) - set(before) == {f".{'0' * 16}{kind}" for kind in kinds}
+
+
+@pytest.mark.fault(
+    "another process writes the distances while a run begins in the same folder",
+    "what it holds the lock of is left alone",
+)
+def test_what_a_living_process_writes_is_not_swept_away(tmp_path):
+    HERE(CELLS[:1], tmp_path)
+    (tmp_path / "distances.json").write_text("{}")
+    part = tmp_path / ".distances.json.123.part"
+    with lock(tmp_path / "distances.json"):
+        part.write_text("half")
+        remove_leftovers(tmp_path)
+        assert part.exists() and (tmp_path / ".distances.json.lock").exists()
+    part.write_text("of a process that died")
+    remove_leftovers(tmp_path)
+    assert not part.exists()
 
 
 # Two processes on one folder
