@@ -157,6 +157,10 @@ def ta_of(record):
     return record["scores"]["ta"]
 
 
+def lr_of(record):
+    return record["config"]["lr"]
+
+
 STAY, STOPS = ("stats-retrain", "stats-original", "stats-frozen"), ("stop-retrain", "stop")
 
 
@@ -284,14 +288,45 @@ def test_the_brake_alone_is_nearer_the_push_costs_ra_and_the_curve_does_not_matt
     assert span(more("brake", ta_of, HALF)).low > 0 > span(more("brake", ta_of, TWO)).low
 
 
+def pairs_of(method, other, value, gamma):
+    """A value under one row less that under another, one a seed at which both reach the Retrains' FA."""
+    ours, theirs = told(method, value, gamma), told(other, value, gamma)
+    return [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+
+
+def test_it_is_the_amount_and_not_the_half():
+    for gamma, seeds, floors in ((HALF, 5, 3.5), (TWO, 3, 2)):
+        floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
+        nearer = pairs_of("weight-0.5", "brake", w1_of, gamma)
+        assert len(nearer) == seeds and span(nearer).high < 0
+        assert -fmean(nearer) / floor == pytest.approx(floors, abs=0.2)
+        assert span(pairs_of("weight-0.5", "brake", ra_of, gamma)).high > 0
+        assert span(more("weight-1.5", ra_of, gamma, "rl-fixed")).high < 0
+        assert span(pairs_of("weight-1.5", "push", ra_of, gamma)).high < 0
+    kept = pairs_of("weight-0.5", "brake", ra_of, HALF)
+    assert span(kept).low > 0 and fmean(kept) == pytest.approx(1, abs=0.1)
+
+
+def test_a_constant_half_is_nearer_than_every_weight_that_needs_no_retrain_at_one_half():
+    asked = ("stop", "stats-original", "stats-frozen", "brake", "push", "linear", "val-5", "val-10", "sliced")
+    for method in (*asked, "cross-fitted", "augmented"):
+        less = span(pairs_of("weight-0.5", method, w1_of, HALF))
+        assert less.high < 0, method
+    for base in ("rl-fixed", "rl+falw-epoch"):
+        assert span(more("weight-0.5", w1_of, HALF, base)).high < 0
+    base = fmean(of_ensemble("rl+falw-epoch", w1_of, HALF).values())
+    assert -fmean(more("weight-0.5", w1_of, HALF)) / base == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_smaller_amount_goes_with_a_higher_rate():
+    rates = [fmean(told(method, lr_of, HALF).values()) for method in ("weight-0.5", "weight-1.5")]
+    assert rates == pytest.approx([0.050, 0.009], abs=6e-4)
+
+
 def test_a_straight_line_costs_some_ra():
     for gamma, points in ((HALF, -0.33), (TWO, -0.41)):
         assert fmean(more("linear", ra_of, gamma)) == pytest.approx(points, abs=0.05)
         assert span(more("linear", ra_of, gamma)).high < 0
-
-
-def lr_of(record):
-    return record["config"]["lr"]
 
 
 def test_the_push_runs_at_a_lower_rate_than_no_weight_and_the_brake_at_a_higher_one():
@@ -301,9 +336,9 @@ def test_the_push_runs_at_a_lower_rate_than_no_weight_and_the_brake_at_a_higher_
     )
 
 
-def test_the_page_has_nearly_seventy_intervals():
+def test_the_page_has_some_seventy_intervals():
     tables = [t for t in printed_tables("12-why.ipynb") if {"95 % interval", "interval"} & {*t[0]}]
-    assert 65 <= sum(len(table) - 2 for table in tables) < 70
+    assert 68 <= sum(len(table) - 2 for table in tables) < 75
 
 
 def test_beside_no_weight_the_brake_keeps_more_and_is_no_nearer():
@@ -317,7 +352,7 @@ def test_beside_no_weight_the_brake_keeps_more_and_is_no_nearer():
 
 def test_the_hours_that_the_runs_took():
     files = (ROOT / "results" / "mechanism").glob("?" * 16 + ".json")
-    assert 2.2 < sum(json.loads(path.read_text())["seconds"] for path in files) / 3600 < 2.5
+    assert 2.5 < sum(json.loads(path.read_text())["seconds"] for path in files) / 3600 < 3
 
 
 # 4. The yardstick
