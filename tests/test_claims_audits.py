@@ -475,6 +475,9 @@ def test_verdict_which_methods_lira_tells_at_one_half():
     expected = {"ssd": 0.12, "lotus": 0.1, "lotus+falw": 0.1, "delete": 0.05, "scrub": 0.04}
     assert found == pytest.approx(expected, abs=0.006)
     groups = ("head", "mid", "tail")
+    below = {m: mean(m, 0.5, "lira", "auc") for m in ("rl", "salun", "bad-teacher")}
+    assert below == pytest.approx({"rl": -0.04, "salun": -0.02, "bad-teacher": -0.01}, abs=0.006)
+    assert all(side(m, 0.5, "lira", "auc") == "below" for m in below)
     assert [mean("ssd", 0.5, "lira", "auc", g) for g in groups] == pytest.approx([0.1, 0.15, 0.16], abs=0.006)
     assert all(0.085 < mean(m, 0.5, "lira", "auc", g) < 0.115 for m in ("lotus", "lotus+falw") for g in groups)
     assert [side("scrub", 2.0, "lira", "auc", g) for g in ("head", "mid")] == ["below", "above"]

@@ -504,6 +504,11 @@ def test_chapter_8_scrub_loses_ra_at_both_exponents_and_is_near_in_distribution_
     assert at("scrub", 2.0, "w1") / floor == pytest.approx(1.2, abs=0.2)
     tuned = [dict(cell["scrub"])[0.01125] for cell in cells(*HALF_TEXTURES).values()]
     assert all(71 < s["fa"] < 82 and 95.5 < s["ra"] < 98.5 for s in tuned)
+    steps, off = steps_across_the_line("scrub"), at_line(*HALF_TEXTURES, "scrub", "w1")
+    assert sum(20 <= step < 43.5 for step in steps) == 4
+    assert fmean(off[s] for s, step in zip(sorted(off), steps, strict=True) if step < 20) == pytest.approx(
+        0.06, abs=0.005
+    )
     found = {(g, turned(r)) for (g, _), rs in curves("tuning").items() for r in rs if r["method"] == "scrub"}
     assert min(rate for _, rate in found) == pytest.approx(0.01 / 3, rel=1e-3)
     lowest = [dict(cell["scrub"]) for cell in cells("textures", 2.0).values()]

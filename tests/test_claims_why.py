@@ -316,6 +316,11 @@ def test_a_constant_half_is_nearer_than_every_weight_that_needs_no_retrain_at_on
         assert span(more("weight-0.5", w1_of, HALF, base)).high < 0
     base = fmean(of_ensemble("rl+falw-epoch", w1_of, HALF).values())
     assert -fmean(more("weight-0.5", w1_of, HALF)) / base == pytest.approx(0.2, abs=0.01)
+    bare = fmean(of_ensemble("rl-fixed", w1_of, HALF).values())
+    assert -fmean(more("weight-0.5", w1_of, HALF, "rl-fixed")) / bare == pytest.approx(1 / 8, abs=0.01)
+    kl = pairs_of("weight-0.5", "stop", lambda r: far()[r["key"]]["all"]["kl"], HALF)
+    ta = pairs_of("weight-0.5", "stop", ta_of, HALF)
+    assert span(kl).low > 0 > span(ta).high and fmean(ta) == pytest.approx(-1, abs=0.1)
 
 
 def test_a_smaller_amount_goes_with_a_higher_rate():
