@@ -263,6 +263,16 @@ def test_two_variants_of_one_base_differ_in_colour():
     )
 
 
+def test_of_two_methods_of_like_colours_the_second_curve_is_dashed():
+    frame = pd.DataFrame(
+        [{**run, "method": {"rl": "neggrad+", "falw-epoch": "scrub"}.get(run["method"], run["method"])} for run in RUNS]
+    )
+    styles = {line.get_label(): line.get_linestyle() for line in plots.operating_curves(frame).lines}
+    assert (styles["neggrad+"], styles["scrub"]) == ("-", "--")
+    styles = {line.get_label(): line.get_linestyle() for line in plots.operating_curves(pd.DataFrame(RUNS)).lines}
+    assert (styles["rl"], styles["falw-epoch"]) == ("-", "-")
+
+
 def test_operating_curves_are_of_one_setting_and_of_what_was_measured():
     with pytest.raises(ValueError, match="records of 2 settings are in one figure: query for one"):
         plots.operating_curves(pd.DataFrame([*RUNS, *[{**run, "gamma": 2.0} for run in RUNS]]))

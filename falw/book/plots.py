@@ -555,6 +555,8 @@ def operating_curves(
         runs = ran[ran["method"] == name]
         mean, turned = mean_curve(runs, measure), turned_in(runs)
         (line,) = ax.plot(mean["fa"], mean[measure], color=_free_colour(name, taken), linewidth=2.2, label=name)
+        if any(np.linalg.norm(np.subtract(to_rgb(line.get_color()), to_rgb(shade))) < 0.2 for shade in taken):
+            line.set_linestyle("--")  # two shades of a family that can hardly be told apart
         taken.append(line.get_color())
         for _, seed in runs.sort_values(turned).groupby(SEEDS):
             ax.plot(seed["fa"], seed[measure], ".-", color=taken[-1], linewidth=0.8, markersize=4, alpha=0.45)
