@@ -122,7 +122,7 @@ def tuning(args: argparse.Namespace) -> list[Job]:
 
 
 def ensemble(args: argparse.Namespace) -> list[Job]:
-    """The tuned rate of every method, half of it and twice, and a fourth towards the Retrains' FA."""
+    """The tuned rate of every method, half of it and twice, and one or three towards the Retrains' FA."""
     frame = records(args.tuning)
     return [
         Job(drawn(gamma, range(6)), {method: [best, best / factor, best * factor]}, 8, rates, coefficient)

@@ -101,7 +101,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
 def remove_leftovers(folder: Path) -> None:
     """Remove the hidden files of processes that died between a file of the folder and the end of their work on it.
 
-    Those of a file that another process holds the lock of at this moment stay.
+    Those of a file that another process holds the lock of at this moment stay, and those that may not be opened.
     """
     done = {path.stem for path in folder.iterdir() if path.suffix in (".json", ".pt") and not path.name.startswith(".")}
     left: dict[str, list[Path]] = {}
@@ -110,7 +110,7 @@ def remove_leftovers(folder: Path) -> None:
         if hidden.suffix in (".lock", ".checkpoint", ".part") and stem in done:
             left.setdefault(stem, []).append(hidden)
     for files in left.values():
-        with contextlib.suppress(Timeout), contextlib.ExitStack() as held:
+        with contextlib.suppress(Timeout, PermissionError), contextlib.ExitStack() as held:
             for file in files:
                 if file.suffix == ".lock":
                     held.enter_context(FileLock(file, blocking=False))

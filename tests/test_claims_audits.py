@@ -94,11 +94,14 @@ def test_chapter_11_the_original_is_found_and_no_method(audit):
     assert max(abs(mean(m, 0.5, audit, "auc")) for m in METHODS) < 0.05
 
 
+def gaps_left(method):
+    """What is left of Avg. Gap at the Retrains' FA and exponent 1/2, one value a seed."""
+    scores = (over_seeds(method, 0.5, "scores", k) for k in ("ra", "ta", "mia"))
+    return [fmean(map(abs, (0, *parts))) for parts in zip(*scores, strict=True)]
+
+
 def gap(method):
-    return fmean(
-        fmean(map(abs, (0, *parts)))
-        for parts in zip(*(over_seeds(method, 0.5, "scores", k) for k in ("ra", "ta", "mia")), strict=True)
-    )
+    return fmean(gaps_left(method))
 
 
 def test_chapter_11_the_order_by_over_forgetting_is_not_that_of_avg_gap():
@@ -443,12 +446,6 @@ def test_verdict_the_weight_brings_the_mid_three_hundredths_nearer_by_lira_at_2(
 def test_chapter_11_a_fourth_draw_is_as_far_off_as_the_method_one_time_in_five():
     far = float(re.search(r"rl-fixed +([+-][\d.]+) SD", cells()["lira-code"])[1])
     assert 2 * t.sf(abs(far) / (1 + 1 / 3) ** 0.5, df=2) == pytest.approx(0.2, abs=0.02)
-
-
-def gaps_left(method):
-    """What is left of Avg. Gap at the Retrains' FA and exponent 1/2, one value a seed."""
-    scores = (over_seeds(method, 0.5, "scores", k) for k in ("ra", "ta", "mia"))
-    return [fmean(map(abs, (0, *parts))) for parts in zip(*scores, strict=True)]
 
 
 def test_chapter_11_labels_drawn_once_and_fine_tuning_are_alike_in_avg_gap_and_not_in_over_forgetting():

@@ -255,15 +255,15 @@ def test_chapter_8_lotus_loses_a_fifth_of_ra_and_is_uneven_and_is_nearer_in_dist
 
 
 @functools.cache
-def kl_off(folder):
-    """(method, gamma, seed): KL to the Retrains less theirs, at their FA."""
+def distances_off(folder, number):
+    """(method, gamma, seed): a distance to the Retrains less theirs, at their FA."""
     far = json.loads((ROOT / "results" / folder / "distances.json").read_text())
-    return at_retrains_fa(folder, lambda record: far[record["key"]]["all"]["kl"])
+    return at_retrains_fa(folder, lambda record: far[record["key"]]["all"][number])
 
 
-def kl_above(folder, gamma, method, other):
-    """KL of a method less that of another, one value a seed at which both are at the Retrains' FA."""
-    found = kl_off(folder)
+def above(number, gamma, method, other):
+    """A distance on textures under a method less that under another, one value a seed that both bring to the FA."""
+    found = distances_off("ensemble", number)
     seeds = [s for m, g, s in found if (m, g) == (method, gamma) and (other, gamma, s) in found]
     return [found[method, gamma, s] - found[other, gamma, s] for s in seeds]
 
@@ -274,41 +274,28 @@ TAUGHT_WRONG = ("rl", "rl-fixed", "rl+falw-epoch", "salun", "salun-fixed", "falw
 def test_chapter_8_image_by_image_lotus_and_neggrad_are_further_than_wrong_labels_on_textures_at_one_half():
     for method, least, most in (("lotus", 0.5, 1.0), ("neggrad+", 0.65, 1.15)):
         for other in TAUGHT_WRONG:
-            values = kl_above("ensemble", 0.5, method, other)
+            values = above("kl", 0.5, method, other)
             assert len(values) == 6 and side(values) == 1 and least < fmean(values) < most, (method, other)
-    assert fmean(kl_above("ensemble", 0.5, "lotus", "rl+falw-epoch")) == pytest.approx(0.57, abs=0.005)
-
-
-@functools.cache
-def textures_off(number):
-    """(method, gamma, seed): a distance to the Retrains on textures less theirs, at their FA."""
-    far = json.loads((ROOT / "results/ensemble/distances.json").read_text())
-    return at_retrains_fa("ensemble", lambda record: far[record["key"]]["all"][number])
-
-
-def differences_in(number, gamma, method, other):
-    found = textures_off(number)
-    seeds = [s for m, g, s in found if (m, g) == (method, gamma) and (other, gamma, s) in found]
-    return [found[method, gamma, s] - found[other, gamma, s] for s in seeds]
+    assert fmean(above("kl", 0.5, "lotus", "rl+falw-epoch")) == pytest.approx(0.57, abs=0.005)
 
 
 def test_chapter_8_in_the_deviation_of_an_image_neggrad_is_nearer_than_wrong_labels_and_lotus_is_not():
     for other in TAUGHT_WRONG:
-        assert side(differences_in("abs_deviation", 0.5, "neggrad+", other)) == -1
-        assert side(differences_in("outside", 0.5, "neggrad+", other)) == -1
-    assert side(differences_in("abs_deviation", 0.5, "lotus", "rl+falw-epoch")) == 0
-    off = [v for (m, g, _), v in textures_off("abs_deviation").items() if (m, g) == ("neggrad+", 0.5)]
+        assert side(above("abs_deviation", 0.5, "neggrad+", other)) == -1
+        assert side(above("outside", 0.5, "neggrad+", other)) == -1
+    assert side(above("abs_deviation", 0.5, "lotus", "rl+falw-epoch")) == 0
+    off = [v for (m, g, _), v in distances_off("ensemble", "abs_deviation").items() if (m, g) == ("neggrad+", 0.5)]
     assert fmean(off) == pytest.approx(0.04, abs=0.004)  # chapter 13
 
 
 def test_chapter_8_at_2_neggrads_kl_is_ten_nats_above_the_retrains_and_that_of_wrong_labels_within_one():
-    found = textures_off("kl").items()
+    found = distances_off("ensemble", "kl").items()
     off = {m: fmean(v for (k, g, _), v in found if (k, g) == (m, 2.0)) for m in ("neggrad+", *TAUGHT_WRONG)}
     assert off.pop("neggrad+") == pytest.approx(10, abs=0.5) and max(off.values()) < 1
 
 
 def test_verdict_in_kl_lotus_is_further_with_the_weights():
-    values = differences_in("kl", 0.5, "lotus+falw", "lotus")
+    values = above("kl", 0.5, "lotus+falw", "lotus")
     low, high = ttest_1samp(values, 0).confidence_interval()
     assert (fmean(values), low, high) == pytest.approx((0.09, 0.01, 0.16), abs=0.005)
     ran = [dict(cell["lotus+falw"]) for cell in cells(*HALF_TEXTURES).values()]
@@ -316,7 +303,7 @@ def test_verdict_in_kl_lotus_is_further_with_the_weights():
 
 
 def test_chapter_8_by_heart_neggrad_is_nearer_image_by_image_at_one_half_alone():
-    off = kl_off("memorising/cifar10"), kl_off("memorising/cifar10-rivals")
+    off = [distances_off(f"memorising/{name}", "kl") for name in ("cifar10", "cifar10-rivals")]
     for gamma, expected in ((0.5, -1), (2.0, 1)):
         both = {s: v for (m, g, s), v in off[1].items() if (m, g) == ("neggrad+", gamma)}
         theirs = {s: v for (m, g, s), v in off[0].items() if (m, g) == ("rl-fixed", gamma)}
@@ -530,8 +517,8 @@ def test_chapter_8_bad_teacher_has_the_largest_w1_at_one_half():
     assert (theirs, theirs + less) == pytest.approx((0.53, 0.16), abs=0.006)
     assert len(at_line("textures", 2.0, "bad-teacher", "ra")) == 4
     assert at("bad-teacher", 2.0, "ra") == pytest.approx(-12, abs=0.5)
-    above = [fmean(differences(("textures", 2.0), ("bad-teacher", m), "w1")) for m in WRONG]
-    assert min(above) > 0.01 and max(above) < 0.03
+    further = [fmean(differences(("textures", 2.0), ("bad-teacher", m), "w1")) for m in WRONG]
+    assert min(further) > 0.01 and max(further) < 0.03
 
 
 def test_chapter_8_ssd_loses_most_and_one_coefficient_leaves_five_seeds_and_breaks_the_sixth():

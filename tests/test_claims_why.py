@@ -110,6 +110,11 @@ def w1_of(record):
     return far()[record["key"]]["all"]["w1"]
 
 
+def floor_at(gamma):
+    """W1 of one Retrain to the others, mean."""
+    return fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
+
+
 def forgotten_of(record):
     return inner(file("deviations").get(record["key"], {}), "part", "forgotten") or 0.0
 
@@ -206,9 +211,7 @@ def test_beside_no_weight_a_full_stop_keeps_more_and_is_nearer_at_2_alone():
 def test_statistics_frozen_after_one_epoch_take_off_nothing_at_one_half_and_a_floor_at_2():
     ends = span(more("stats-frozen", w1_of, HALF))
     assert ends.low < 0 < ends.high
-    floor = fmean(
-        w1_of(r) for (g, _), records in curves("ensemble").items() if g == TWO for r in records if is_retrain(r)
-    )
+    floor = floor_at(TWO)
     assert span(more("stats-frozen", w1_of, TWO)).high < 0
     assert -fmean(more("stats-frozen", w1_of, TWO)) / floor == pytest.approx(1, abs=0.15)
 
@@ -228,7 +231,7 @@ def test_what_is_left_under_a_full_stop_at_one_half():
 def test_stand_ins_for_unseen_images_are_the_same_or_a_hundredth_further_and_no_weight_is_as_near():
     found = {}
     for gamma in (HALF, TWO):
-        floor = fmean(w1_of(r) for (g, s), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
+        floor = floor_at(gamma)
         for method in ("cross-fitted", "augmented", "sliced"):
             values = more(method, w1_of, gamma)
             ends = span(values)
@@ -251,7 +254,7 @@ def test_stand_ins_for_unseen_images_are_the_same_or_a_hundredth_further_and_no_
 
 def compared(method, gamma):
     """Seeds, what the plan's section 8 calls W1 of a row beside FaLW's own weight, and the difference in floors."""
-    floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
+    floor = floor_at(gamma)
     values = more(method, w1_of, gamma)
     ends = span(values)
     inside = -floor < ends.low and ends.high < floor
@@ -296,7 +299,7 @@ def pairs_of(method, other, value, gamma):
 
 def test_it_is_the_amount_and_not_the_half():
     for gamma, seeds, floors in ((HALF, 5, 3.5), (TWO, 3, 2)):
-        floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == gamma for r in rs if is_retrain(r))
+        floor = floor_at(gamma)
         nearer = pairs_of("weight-0.5", "brake", w1_of, gamma)
         assert len(nearer) == seeds and span(nearer).high < 0
         assert -fmean(nearer) / floor == pytest.approx(floors, abs=0.2)
@@ -347,7 +350,7 @@ def test_the_page_has_some_seventy_intervals():
 
 
 def test_beside_no_weight_the_brake_keeps_more_and_is_no_nearer():
-    floor = fmean(w1_of(r) for (g, _), rs in curves("ensemble").items() if g == HALF for r in rs if is_retrain(r))
+    floor = floor_at(HALF)
     half, two = (more("brake", w1_of, gamma, "rl-fixed") for gamma in (HALF, TWO))
     assert span(half).low > 0 and fmean(half) / floor == pytest.approx(2 / 3, abs=0.05)
     assert span(two).low < 0 < span(two).high and abs(fmean(two)) < 0.001
